@@ -1,0 +1,83 @@
+"""A backend: an ASGI app with a lifecycle. Knows nothing of Ray; runs wherever somebody starts it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.types import ASGIApp, ModelCard
+
+if TYPE_CHECKING:
+    from gateway.config import ModelSpec
+
+
+Report = Callable[[str, float], None]
+"""Progress of long work: (what is being done, the share done from 0 to 1). Cheap to call; may be called from a thread."""
+
+
+def silent(what: str, share: float) -> None:
+    """A Report for nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendContext:
+    """Everything a backend is given when it is made."""
+
+    name: str
+    """The model's name in the config: what requests carry as `model`, what answers carry."""
+    spec: ModelSpec
+    model_path: Path | None
+    """The model as a local folder in Hugging Face's layout (safetensors, tokenizer, chat template), already verified;
+    None for a model without a source."""
+    digest: str = ""
+    """sha256 of the source the folder was made from; "" without one."""
+    cache: Path = Path()
+    """Where a backend keeps what it converted, under names that begin with the digest."""
+
+
+class Backend(ABC):
+    """One model being served. Made cheaply (no heavy imports at module level), then started in the model's replica."""
+
+    def __init__(self, context: BackendContext) -> None:
+        self.context = context
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Load the model. After this, `app` answers. Blocking work belongs in threads: health checks share this loop."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Release everything: threads, child processes, memory. Called once, also after a failed start."""
+
+    async def check_health(self) -> None:
+        """Raise if this backend can no longer answer; its replica is then replaced. Cheap: called every few seconds."""
+
+    @property
+    @abstractmethod
+    def app(self) -> ASGIApp:
+        """Answers `/v1/…`, `/tokenize`, …; only after `start`. Gets `lifespan` too, and may ignore it."""
+
+    @abstractmethod
+    def card(self) -> ModelCard:
+        """The model's facts; only after `start`."""
+
+
+BackendFactory = Callable[[BackendContext], Backend]
+Prepare = Callable[[BackendContext, Report], None]
+"""Convert a model once, ahead of its start, so that people see a progress bar; must be atomic and repeatable."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOffer:
+    """What a plugin registers: a name, a factory, and what can be prepared before a replica starts."""
+
+    name: str
+    factory: BackendFactory
+    prepare: Prepare | None = None
+    needs_source: bool = True
+    """Whether a model of this backend must name its weights."""
+    requires: tuple[str, ...] = ()
+    """Modules that must be importable, checked before anything starts without importing them ("vllm")."""

@@ -1,0 +1,148 @@
+"""What a backend without an HTTP surface offers: typed engines that `gateway.openai.build_app` dresses as OpenAI endpoints.
+
+An engine speaks token ids. Chat templates, detokenizing, stop strings, JSON and streams belong to `gateway.openai`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+FinishReason = Literal["stop", "length"]
+"""`stop`: the engine met an end token. `length`: `max_tokens` were made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen. Fields are validated before an engine sees them."""
+
+    max_tokens: int
+    """At least 1; prompt plus max_tokens fits the context."""
+    temperature: float = 1.0
+    """0 is greedy: the largest logit, the lowest id among equals."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0: no limit."""
+    seed: int | None = None
+    """With a seed, the same request gives the same tokens whatever runs beside it."""
+    logprobs: int | None = None
+    """None: no log-probabilities. k ≥ 0: that of each token, and its k best alternatives."""
+    ignore_eos: bool = False
+    """Go on past end tokens until `max_tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One sequence to be continued. A request with `n` choices is `n` of these, with seeds of their own."""
+
+    id: str
+    prompt: Sequence[int]
+    """Token ids, at least one; used as they are: the engine adds no BOS."""
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural-log probability of one token from the model's own distribution (before temperature, top_p and top_k),
+    as OpenAI and vLLM report it, with the best alternatives of that position."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """(token id, logprob), best first. Holds exactly `Sampling.logprobs` entries; the chosen token may not be among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What became ready since the last one. An engine that is ahead of its reader joins tokens; it never waits to do so."""
+
+    token_ids: Sequence[int]
+    """New tokens in order; an end token that stopped the sequence is included, so that it is counted."""
+    logprobs: Sequence[TokenLogprob] | None = None
+    """One for each token, where asked."""
+    finish_reason: FinishReason | None = None
+    """Set on the last delta only."""
+    cached_tokens: int = 0
+    """Prompt tokens that came from a cache."""
+
+
+class DecodeStream(Protocol):
+    """Turns tokens of one sequence into text as they come; holds back what is half of a UTF-8 character."""
+
+    def step(self, token_ids: Sequence[int]) -> str:
+        """The text that these tokens complete; may be "". Special tokens give no text."""
+        ...
+
+    def flush(self) -> str:
+        """What was held back, with U+FFFD where bytes make no character."""
+        ...
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to ids and back. All calls are quick enough for the event loop, except `encode` of long texts."""
+
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    chat_template: str | None
+    eos_token_ids: frozenset[int]
+    """Every id that ends a sequence."""
+    vocab_size: int
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
+
+    def token_text(self, token_id: int) -> str:
+        """One token alone, as `logprobs` shows it, special tokens spelled out."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The raw bytes of one token: halves of UTF-8 characters as they are."""
+        ...
+
+    def decode_stream(self) -> DecodeStream: ...
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]], **template_kwargs: Any) -> str:
+        """The prompt text of a conversation by the model's own chat template, sandboxed.
+
+        `template_kwargs`: `add_generation_prompt` (default True), `tools`, and whatever `chat_template_kwargs` brought.
+        Raises InvalidRequest where the template refuses the messages.
+        """
+        ...
+
+
+@runtime_checkable
+class TextEngine(Protocol):
+    """Prompt ids in, token deltas out. Requests in flight together are computed together."""
+
+    tokenizer: Tokenizer
+    max_model_len: int
+
+    def generate(self, generation: Generation) -> AsyncIterator[Delta]:
+        """Continue one sequence. Closing the iterator (`aclose`, cancellation) stops the computation within a second.
+
+        Raises Unsupported for what this engine cannot do, Unavailable where it is full or dead.
+        """
+        ...
+
+    async def score(self, prompt: Sequence[int], top: int) -> list[TokenLogprob | None]:
+        """Log-probability of every prompt token given those before it: one entry a token, the first None.
+
+        `top` alternatives at each position. Raises Unsupported where the engine cannot.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine's backend tells `build_app` about the model, for answers and `/v1/models`."""
+
+    name: str
+    """The model's name in the config."""
+    engine: str
+    """The backend's name, for errors that must name the engine."""
+    created: int = 0
+    """Unix time."""
+    extra: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,85 @@
+"""The nouns of the hot path, as frozen dataclasses. Knows nothing of Ray, HTTP servers or engines."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""The one callable shape: every layer of the ingress and every backend is one of these."""
+
+Headers = list[tuple[bytes, bytes]]
+"""Header names are lower-case bytes, as ASGI has them."""
+
+Outcome = Literal["ok", "client_error", "server_error", "rejected", "disconnected"]
+"""How a request ended: answered, refused for what it asked, failed by us, turned away (401, 403, 429), left by its client."""
+
+Door = Literal["wide", "lane"]
+"""`/v1` (the wide door: routes and falls back) or `/m/<model>/v1` (the fast lane)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model that can answer: what a route's name is turned into."""
+
+    model: str
+    """The model's name in the config; its Serve application and its own `model` value bear the same name."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of one answer, as the backend reported them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """What is known of one request once it is over. Every request ends in exactly one. Holds no prompt and no answer."""
+
+    request_id: str
+    door: Door
+    path: str
+    model: str
+    """The name the client asked for, or "" where none was read."""
+    target: str
+    """Who answered, or "" where nobody did."""
+    status: int
+    outcome: Outcome
+    stream: bool
+    started_at: float
+    """Unix time in seconds."""
+    duration_s: float
+    first_byte_s: float | None
+    """Seconds from the request's arrival to the first byte of the answer's body; None where none was sent."""
+    usage: Usage = field(default_factory=Usage)
+    attempts: int = 1
+    """How many targets were asked."""
+    key_id: str = ""
+    """The first characters of the key's hash; never the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model replica says of itself: the facts behind its row of `/v1/models`."""
+
+    name: str
+    backend: str
+    max_model_len: int | None = None
+    """Longest prompt plus answer, in tokens."""
+    dtype: str = ""
+    digest: str = ""
+    """sha256 over the weights' source."""
+    template_digest: str = ""
+    """sha256 of the chat template's text; "" without one."""
+    capabilities: tuple[str, ...] = ()
+    """Of "chat", "completions", "echo", "logprobs", "prompt_logprobs", "tokenize", …"""
+    root: str = ""
+    """What the weights are, for clients that load a tokenizer."""
