@@ -64,6 +64,11 @@ class Backend(ABC):
     def card(self) -> ModelCard:
         """The model's facts; only after `start`."""
 
+    @abstractmethod
+    def running(self) -> int:
+        """How many generations are in the engine now, waiting or being computed. Cheap; falls within a second of a
+        client's leaving, which is how the backend contract sees that nobody computes for the departed."""
+
 
 BackendFactory = Callable[[BackendContext], Backend]
 Prepare = Callable[[BackendContext, Report], None]

@@ -71,7 +71,9 @@ class RouteSpec(_Strict):
     @classmethod
     def _names_alone(cls, value: Any) -> Any:
         """`targets: [a, b]` is short for `targets: [{model: a}, {model: b}]`."""
-        return [{"model": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+        return (
+            [{"model": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+        )
 
 
 class AppSpec(_Strict):

@@ -74,7 +74,9 @@ class Plugins:
             if plugin is None:
                 continue
             ask = self.manager.subset_hook_caller
-            others = [other for _, other in self.manager.list_name_plugin() if other is not None and other is not plugin]
+            others = [
+                other for _, other in self.manager.list_name_plugin() if other is not None and other is not plugin
+            ]
             ask("register_backends", others)(register=lambda offer, by=name: self.backends.put(offer.name, offer, by))
             ask("register_model_sources", others)(
                 register=lambda offer, by=name: self.sources.put(offer.scheme, offer, by)

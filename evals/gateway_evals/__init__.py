@@ -1,1 +1,37 @@
-"""Placeholder."""
+"""The evaluation harness as a plugin: commands, metrics and scorers. Imports nothing but the hook marker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import typer
+
+
+@hookimpl
+def register_commands(cli: typer.Typer) -> None:
+    """Adds `gateway eval`."""
+    from gateway_evals import commands
+
+    cli.add_typer(commands.cli, name="eval")
+
+
+@hookimpl
+def register_metrics(register: Callable[[str, Callable[[], object]], None]) -> None:
+    """The metrics that tasks can name in `metric_list`. `evaluate` is imported when the first one is made."""
+    from gateway_evals import offers
+
+    for name, factory in offers.METRICS.items():
+        register(name, factory)
+
+
+@hookimpl
+def register_scorers(register: Callable[[str, Callable[..., object]], None]) -> None:
+    """The two ways to score what a model answered."""
+    from gateway_evals import offers
+
+    for name, factory in offers.SCORERS.items():
+        register(name, factory)

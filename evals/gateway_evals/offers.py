@@ -1,0 +1,125 @@
+"""What this package offers by hook, and what all plugins together offer to an evaluation. Heavy imports wait in factories."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from gateway.errors import PluginError
+from gateway.plugins import Plugins, Shelf, load
+from gateway_evals.errors import SuiteError
+from gateway_evals.scorers import ChoiceScorer, Scorer, TextScorer, default_scorer
+from gateway_evals.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Metric(Protocol):
+    """What is used of an `evaluate.Metric`. Optional beside it: `reads: str` and `each(predictions, references, …)`."""
+
+    def compute(self, *, predictions: Sequence[Any], references: Sequence[Any], **settings: Any) -> dict[str, Any]: ...
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let an import that could do without a module do so. `evaluate` would load Transformers, and torch with it, for
+    pipelines that no metric uses: 8 of its 11 seconds and more than half of its memory."""
+    if module in sys.modules:
+        yield
+        return
+    modules = cast("dict[str, Any]", sys.modules)
+    modules[module] = None  # an import of it now raises ImportError
+    try:
+        yield
+    finally:
+        del modules[module]
+
+
+def _metric(name: str) -> Callable[[], object]:
+    def make() -> object:
+        # Nothing an evaluation does may ask a hub; the libraries read these when they are imported.
+        for variable in ("HF_EVALUATE_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+            os.environ.setdefault(variable, "1")
+        with _without("transformers"):
+            from gateway_evals import metrics
+
+        return getattr(metrics, name)()
+
+    return make
+
+
+METRICS: Mapping[str, Callable[[], object]] = {
+    "acc": _metric("Accuracy"),
+    "acc_norm": _metric("AccuracyNorm"),
+    "macro_f1": _metric("MacroF1"),
+    "exact_match": _metric("ExactMatch"),
+    "f1": _metric("TokenF1"),
+}
+SCORERS: Mapping[str, Callable[..., object]] = {"choice": ChoiceScorer, "text": TextScorer}
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A task's scorer and metrics, made."""
+
+    scorer: Scorer
+    metrics: Mapping[str, Metric]
+
+
+class Offers:
+    """Metrics and scorers of all installed plugins. Raises PluginError where two plugins offer one name."""
+
+    def __init__(self, plugins: Plugins | None = None) -> None:
+        self._plugins = plugins or load()
+        self.metrics: Shelf[Callable[[], object]] = Shelf("metric")
+        self.scorers: Shelf[Callable[..., object]] = Shelf("scorer")
+        manager = self._plugins.manager
+        for name, plugin in manager.list_name_plugin():
+            if plugin is None:
+                continue
+            others = [other for _, other in manager.list_name_plugin() if other is not None and other is not plugin]
+            for hook, shelf in (("register_metrics", self.metrics), ("register_scorers", self.scorers)):
+                put = cast("Callable[[str, Any, str], None]", shelf.put)
+                manager.subset_hook_caller(hook, others)(
+                    register=lambda offer, factory, put=put, by=name: put(offer, factory, by)
+                )
+
+    def judge(self, task: Task) -> Judge:
+        """Raises SuiteError, with the YAML path, for names and settings that do not exist."""
+        metrics: dict[str, Metric] = {}
+        for index, spec in enumerate(task.spec.metrics):
+            where = f"{task.where}.metric_list[{index}]"
+            metric = cast("Metric", self._get(self.metrics, spec.metric, f"{where}.metric")())
+            _check_settings(metric, spec.settings, where)
+            metrics[spec.metric] = metric
+        name = task.spec.scorer or default_scorer(task.spec.output_type)
+        scorer = cast("Scorer", self._get(self.scorers, name, f"{task.where}.scorer")(task))
+        return Judge(scorer, metrics)
+
+    def _get(self, shelf: Shelf[Any], name: str, where: str) -> Any:
+        try:
+            return shelf.get(name, self._plugins.broken)
+        except PluginError as error:
+            raise SuiteError(f"{where}: {error.message}") from error
+
+
+def _check_settings(metric: object, settings: Mapping[str, Any], where: str) -> None:
+    known: set[str] = set()
+    for method in (getattr(metric, "_compute", None), getattr(metric, "each", None)):
+        if method is None:
+            continue
+        known |= {
+            name
+            for name, parameter in inspect.signature(method).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        }
+    known -= {"predictions", "references"}
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise SuiteError(f"{where}: unknown setting {', '.join(unknown)}; there are: {', '.join(sorted(known)) or 'none'}")

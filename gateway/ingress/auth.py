@@ -1,0 +1,97 @@
+"""Who are you? Keys as hashes, compared in constant time; without keys, loopback names only."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from gateway.errors import ConfigError, Forbidden, Unauthenticated
+from gateway.ingress.record import Layer
+from gateway.ingress.request import GatewayRequest
+from gateway.types import Receive, Scope, Send
+
+_HASH = re.compile(r"sha256:([0-9a-f]{64})")
+
+OPEN_PATHS = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
+"""Probes come without keys."""
+
+
+def hash_key(key: str) -> str:
+    """A key's SHA-256 as hex; `sha256:` and 64 hex digits are taken as a hash already.
+
+    Keys are random and long, so a plain hash is right: there is no dictionary to be slow against.
+    """
+    match = _HASH.fullmatch(key)
+    return match[1] if match else hashlib.sha256(key.encode()).hexdigest()
+
+
+def hash_keys(keys: Iterable[str]) -> list[str]:
+    """The hashes of all keys, blanks left out, each once."""
+    return list(dict.fromkeys(hash_key(key.strip()) for key in keys if key.strip()))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine alone."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def require_loopback_or_keys(host: str, keys: Iterable[str]) -> None:
+    """Refuse to listen beyond this machine without keys. Raises ConfigError that says how to set one."""
+    if not is_loopback(host) and not any(keys):
+        raise ConfigError(
+            f"server.host: {host} is reachable from other machines and no key is set. Set one "
+            "(GATEWAY_API_KEYS=$(openssl rand -hex 32), or server.api_keys in the config) or listen on 127.0.0.1"
+        )
+
+
+class Authenticate:
+    """With keys: `Authorization: Bearer KEY` or `x-api-key: KEY`. Without: `Host` (and `Origin`, if any) must be loopback
+    names, so that a web page that a person happens to visit cannot reach the gateway through their browser."""
+
+    def __init__(self, layer: Layer, key_hashes: Iterable[str] = ()) -> None:
+        self._layer = layer
+        self._hashes = [key_hash.encode() for key_hash in key_hashes]
+
+    async def __call__(self, request: GatewayRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._hashes:
+            check_loopback(request.headers)
+        elif request.path not in OPEN_PATHS:
+            request.key_id = self._known(request.headers)
+        await self._layer(request, scope, receive, send)
+
+    def _known(self, headers: dict[bytes, bytes]) -> str:
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+        key = key.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        if not key:
+            raise Unauthenticated("This gateway needs a key: send `Authorization: Bearer YOUR_KEY`")
+        digest = hashlib.sha256(key).hexdigest().encode()
+        # Every hash is compared, whichever matches: how long it takes says nothing.
+        if sum([hmac.compare_digest(digest, known) for known in self._hashes]) == 0:
+            raise Unauthenticated("This key is not known here")
+        return digest[:8].decode()
+
+
+def check_loopback(headers: dict[bytes, bytes]) -> None:
+    """Raise Forbidden unless `Host`, and `Origin` where there is one, name this machine."""
+    host = headers.get(b"host", b"").decode("latin-1")
+    if host not in _seen_loopback:
+        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+            raise Forbidden(f"Without keys this gateway answers to loopback names only, not to {host[:100]!r}")
+        if len(_seen_loopback) < 64:
+            _seen_loopback.add(host)
+    origin = headers.get(b"origin")
+    if origin is not None and not is_loopback(urlsplit(origin.decode("latin-1")).hostname or ""):
+        raise Forbidden("Without keys this gateway takes no requests from other sites' pages")
+
+
+_seen_loopback: set[str] = set()
+"""Host values that were found to be loopback: the check is per request, parsing it is not. Bounded."""

@@ -1,0 +1,207 @@
+"""The innermost layer: ask a target, fall back before the first byte, pass the answer on. A target is an ASGI app."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from gateway.errors import GatewayError, NotFound, Unavailable
+from gateway.ingress.answer import AnswerFilter
+from gateway.ingress.request import GatewayRequest
+from gateway.routing import RouteTable
+from gateway.types import ASGIApp, Headers, Message, Receive, Scope, Send, Target, Usage
+
+log = logging.getLogger("gateway.ingress")
+
+ENGINE_PATHS = frozenset({"/tokenize", "/detokenize", "/tokenizer_info", "/health"})
+"""Paths outside `/v1/` that belong to a model."""
+
+GIVES_WAY = frozenset({429, 500, 502, 503, 504})
+"""A target that begins its answer with one of these gives way to the next: full, broken or down."""
+
+NOT_FORWARDED = frozenset(
+    {b"authorization", b"x-api-key", b"cookie", b"content-length", b"transfer-encoding", b"expect"}
+)
+"""Secrets stay here; lengths are set anew."""
+
+NOT_RETURNED = frozenset({b"x-request-id", b"content-length", b"server", b"date", b"transfer-encoding", b"connection"})
+"""Set by the server in front, or anew."""
+
+BACKEND_SECONDS = "gateway.backend_s"
+"""Key in a start message: how long the backend itself took until it began to answer, where that was measured nearer to it."""
+
+Order = Callable[[GatewayRequest], Sequence[Target]]
+"""Whom to ask for a request, in order. Raises ModelNotFound."""
+
+
+def by_table(table: RouteTable, rng: random.Random) -> Order:
+    """The wide door's order: routes and models by name."""
+    return lambda request: table.targets(request.model, rng)
+
+
+def only(model: str) -> Order:
+    """The fast lane's order: this model; any other name is a 404."""
+    alone = (Target(model),)
+    table = RouteTable(models=(model,), default=model)
+    never = random.Random(0)  # noqa: S311 (draws nothing: there is one target)
+
+    def order(request: GatewayRequest) -> Sequence[Target]:
+        return alone if request.model in ("", model) else table.targets(request.model, never)
+
+    return order
+
+
+class Forward:
+    """Asks the targets that `order` names, each through the ASGI app that `app` finds for it."""
+
+    def __init__(self, order: Order, app: Callable[[str], ASGIApp]) -> None:
+        self._order = order
+        self._app = app
+
+    async def __call__(self, request: GatewayRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        path = request.path
+        if not (path.startswith("/v1/") or path in ENGINE_PATHS):
+            raise NotFound(f"There is no {path[:200]!r} here; the API begins at /v1")
+        targets = self._order(request)
+        last = len(targets) - 1
+        for index, target in enumerate(targets):
+            request.attempts += 1
+            if await self._ask(request, target.model, scope, receive, send, final=index == last):
+                return
+
+    async def _ask(
+        self, request: GatewayRequest, model: str, scope: Scope, receive: Receive, send: Send, *, final: bool
+    ) -> bool:
+        """Whether the client was answered; if not, nothing was sent to it and the next target may be asked."""
+        request.target = model
+        asked = request.model or model
+        answer = _Passing(request, model, asked, send, final=final)
+        try:
+            await self._app(model)(_scope_for(request, model, scope), _receive_for(request, model, receive), answer)
+        except GatewayError as error:
+            if answer.started or (final or error.status not in GIVES_WAY):
+                raise
+            log.warning("request %s: %s gave way: %s", request.id, model, error.message)
+            return False
+        if answer.gave_way:
+            log.warning("request %s: %s gave way with %d", request.id, model, answer.status)
+            return False
+        if not answer.done:
+            raise Unavailable(f"{model} ended its answer too early")
+        return True
+
+
+class _Passing:
+    """The `send` that a target is given."""
+
+    __slots__ = ("_asked_at", "_filter", "_final", "_held", "_model", "_request", "_send", "done", "gave_way", "started",
+                 "status")  # fmt: skip
+
+    def __init__(self, request: GatewayRequest, model: str, asked: str, send: Send, *, final: bool) -> None:
+        self._request = request
+        self._model = model
+        self._send = send
+        self._final = final
+        self._asked_at = time.perf_counter()
+        self._held: Message | None = None
+        self._filter = AnswerFilter(asked, model, drop_usage=not request.wants_usage, found=self._count)
+        self.status = 0
+        self.started = False
+        """Whether the client has been sent anything."""
+        self.gave_way = False
+        self.done = False
+
+    def _count(self, usage: Usage) -> None:
+        self._request.usage = usage
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if not self._final and self.status in GIVES_WAY:
+                self.gave_way = True
+            else:
+                self._held = self._head(message)
+            return
+        if self.gave_way or message["type"] != "http.response.body":
+            return
+        more: bool = message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        if self._held is not None:
+            # The head waits for the first of the body: a whole answer's length is known only once it has been renamed.
+            head, self._held = self._held, None
+            self.started = True
+            if not more:
+                self.done = True
+                is_events = _is_events(head["headers"])
+                body = self._filter.chunk(body, last=True) if is_events else self._filter.whole(body)
+                head["headers"].append((b"content-length", str(len(body)).encode()))
+                await self._send(head)
+                await self._send({"type": "http.response.body", "body": body})
+                return
+            if not _is_events(head["headers"]):
+                self._filter = _Untouched()
+            await self._send(head)
+        body = self._filter.chunk(body, last=not more)
+        self.done = not more
+        if body or not more:
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def _head(self, message: Message) -> Message:
+        now = time.perf_counter()
+        backend_s: float = message.get(BACKEND_SECONDS, now - self._asked_at)
+        overhead_ms = (now - self._request.started - backend_s) * 1e3
+        headers: Headers = [pair for pair in message.get("headers", ()) if pair[0].lower() not in NOT_RETURNED]
+        headers.append((b"x-gateway-target", self._model.encode()))
+        headers.append((b"x-gateway-overhead-ms", b"%.3f" % max(0.0, overhead_ms)))
+        return {"type": "http.response.start", "status": self.status, "headers": headers}
+
+
+class _Untouched:
+    """A filter for answers in parts that are no events (files): bytes pass as they are."""
+
+    def chunk(self, chunk: bytes, *, last: bool = False) -> bytes:
+        return chunk
+
+
+def _is_events(headers: Headers) -> bool:
+    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+
+
+def _scope_for(request: GatewayRequest, model: str, scope: Scope) -> Scope:
+    headers: Headers = [pair for pair in scope["headers"] if pair[0] not in NOT_FORWARDED]
+    if request.method == "POST":
+        headers.append((b"content-length", str(len(request.body_for(model))).encode()))
+    return {
+        "type": "http",
+        "asgi": scope["asgi"],
+        "http_version": scope.get("http_version", "1.1"),
+        "method": request.method,
+        "scheme": scope.get("scheme", "http"),
+        "path": request.path,
+        "raw_path": request.path.encode(),
+        "root_path": "",
+        "query_string": request.query,
+        "headers": headers,
+        "client": scope.get("client"),
+        "server": scope.get("server"),
+    }
+
+
+def _receive_for(request: GatewayRequest, model: str, receive: Receive) -> Receive:
+    body: bytes | None = request.body_for(model)
+
+    async def receive_body() -> Message:
+        nonlocal body
+        if body is not None:
+            message: Message = {"type": "http.request", "body": body, "more_body": False}
+            body = None
+            return message
+        # From here on the only thing that can come is the client's hang-up.
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return message
+
+    return receive_body

@@ -1,0 +1,163 @@
+"""One request on its way through a door: what was read of it, and what is known of its answer so far."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from gateway.errors import BodyTooLarge, InvalidRequest
+from gateway.types import Door, Outcome, Receive, RequestRecord, Scope, Usage
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENCODER = msgspec.json.Encoder()
+
+STREAM_USAGE_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Where `stream_options.include_usage` is understood."""
+
+
+class GatewayRequest:
+    """Made by the record layer, filled in by the others. Guards may read `fields` and `set` one."""
+
+    __slots__ = (
+        "_changed",
+        "attempts",
+        "body",
+        "door",
+        "fields",
+        "first_byte_s",
+        "headers",
+        "id",
+        "key_id",
+        "method",
+        "model",
+        "outcome",
+        "path",
+        "query",
+        "started",
+        "started_at",
+        "status",
+        "stream",
+        "target",
+        "usage",
+        "wants_usage",
+    )
+
+    def __init__(self, scope: Scope, door: Door, path: str) -> None:
+        self.started_at = time.time()
+        self.started = time.perf_counter()
+        self.door: Door = door
+        self.path = path
+        """The path without the fast lane's prefix: `/v1/chat/completions`."""
+        self.method: str = scope["method"]
+        self.query: bytes = scope.get("query_string", b"")
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = self.headers.get(b"x-request-id", b"").decode("latin-1")
+        self.body = b""
+        self.fields: dict[str, msgspec.Raw] = {}
+        """The body's top level, values as they came."""
+        self.model = ""
+        self.stream = False
+        self.wants_usage = True
+        """Whether the client asked for the usage chunk of a stream; if not, it is taken out again."""
+        self.key_id = ""
+        self.target = ""
+        self.attempts = 0
+        self.status = 0
+        self.outcome: Outcome | None = None
+        self.first_byte_s: float | None = None
+        self.usage = Usage()
+        self._changed = False
+
+    def read(self, body: bytes) -> None:
+        """Decode the top level of a JSON body, once. Raises InvalidRequest naming what is wrong."""
+        self.body = body
+        try:
+            self.fields = _FIELDS.decode(body)
+        except msgspec.DecodeError as error:
+            raise InvalidRequest(f"The body is not a JSON object: {error}") from None
+        self.model = self.value("model", str) or ""
+        self.stream = bool(self.value("stream", bool))
+        if self.stream and self.path in STREAM_USAGE_PATHS:
+            self._ask_for_usage()
+
+    def value(self, name: str, kind: Any) -> Any:
+        """One top-level field decoded as `kind`; None where it is missing or null. Raises InvalidRequest naming it."""
+        raw = self.fields.get(name)
+        if raw is None:
+            return None
+        try:
+            return msgspec.json.decode(raw, type=kind | None)
+        except msgspec.DecodeError as error:
+            raise InvalidRequest(f"`{name}` is not understood: {error}", param=name) from None
+
+    def set(self, name: str, value: Any) -> None:
+        """Replace one top-level field; every other goes on as it came."""
+        self.fields[name] = msgspec.Raw(_ENCODER.encode(value))
+        self._changed = True
+        if name == "model":
+            self.model = value
+
+    def body_for(self, model: str) -> bytes:
+        """The body a target gets: its own name as `model` (engines refuse any other), the rest unharmed."""
+        if self.fields and model != self.model:
+            self.fields["model"] = msgspec.Raw(_ENCODER.encode(model))
+            self._changed = True
+        return _ENCODER.encode(self.fields) if self._changed else self.body
+
+    def _ask_for_usage(self) -> None:
+        options: dict[str, msgspec.Raw] = self.value("stream_options", dict[str, msgspec.Raw]) or {}
+        self.wants_usage = bytes(options.get("include_usage", b"")) == b"true"
+        if not self.wants_usage:
+            self.set("stream_options", {**options, "include_usage": True})
+
+    def record(self) -> RequestRecord:
+        """What is known now that it is over."""
+        return RequestRecord(
+            request_id=self.id,
+            door=self.door,
+            path=self.path,
+            model=self.model,
+            target=self.target,
+            status=self.status,
+            outcome=self.outcome or "disconnected",
+            stream=self.stream,
+            started_at=self.started_at,
+            duration_s=time.perf_counter() - self.started,
+            first_byte_s=self.first_byte_s,
+            usage=self.usage,
+            attempts=self.attempts,
+            key_id=self.key_id,
+        )
+
+
+async def read_body(receive: Receive, declared: int, largest: int) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is known to be over `largest` bytes, ClientGone on a hang-up."""
+    too_large = f"The body is larger than {largest} bytes, the most this gateway accepts"
+    if declared > largest:
+        raise BodyTooLarge(too_large)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(body) > largest:
+            raise BodyTooLarge(too_large)
+        return body
+    parts = [body]
+    size = len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part: bytes = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > largest:
+            raise BodyTooLarge(too_large)
+    return b"".join(parts)
+
+
+class ClientGone(Exception):  # noqa: N818 (not an error of anyone's)
+    """The client hung up; there is nobody to answer."""

@@ -1,0 +1,5 @@
+"""The OpenAI surface over a typed engine; runs in the model replica. Knows no Ray and imports no engine."""
+
+from gateway.openai.app import Health, build_app
+
+__all__ = ["Health", "build_app"]

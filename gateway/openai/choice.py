@@ -1,0 +1,188 @@
+"""One sequence on its way from an engine's deltas to pieces of text. Knows no JSON and no HTTP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple, cast
+
+from gateway.engine import Delta, FinishReason, Generation, TextEngine, Tokenizer, TokenLogprob
+from gateway.errors import BackendFailed, GatewayError
+from gateway.openai.stop_strings import StopStrings
+
+log = logging.getLogger("gateway.openai")
+
+
+class Scored(NamedTuple):
+    """One token of the answer or the prompt, as `logprobs` shows it."""
+
+    token_id: int
+    logprob: TokenLogprob | None
+    """None: the first token of a prompt, which nothing comes before."""
+    offset: int
+    """Where its text begins, in characters."""
+
+
+class Piece(NamedTuple):
+    """Text that is shown at once, and the tokens that it came with (only where log-probabilities are asked)."""
+
+    text: str
+    tokens: Sequence[Scored] = ()
+
+
+class Step(NamedTuple):
+    """What one delta gave, and how far the choice was then: it may be further by the time this is written."""
+
+    pieces: Sequence[Piece]
+    finish_reason: FinishReason | None
+    """Set with the last step."""
+    completion_tokens: int
+
+
+class Choice:
+    """One of a request's choices: follows its generation until an end token, a stop string or `max_tokens`."""
+
+    __slots__ = (
+        "_decoding",
+        "_length",
+        "_pending",
+        "_stops",
+        "_tokenizer",
+        "cached_tokens",
+        "completion_tokens",
+        "finish_reason",
+        "generation",
+        "index",
+        "prefix",
+        "started",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        generation: Generation,
+        tokenizer: Tokenizer,
+        stops: tuple[str, ...] = (),
+        prefix: Piece | None = None,
+    ) -> None:
+        self.index = index
+        self.generation = generation
+        self.prefix = prefix
+        """The prompt, where it is to be echoed: shown before the first piece."""
+        self.started = False
+        """Whether an event of this choice has been written: the writer's mark."""
+        self.finish_reason: FinishReason | None = None
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        self._tokenizer = tokenizer
+        self._decoding = tokenizer.decode_stream()
+        self._stops = StopStrings(stops) if stops else None
+        self._pending: list[Scored] = []
+        self._length = len(prefix.text) if prefix else 0
+
+    async def follow(self, engine: TextEngine, *, whole: bool) -> AsyncGenerator[Step]:
+        """What each delta gives, where it gives any; ends with a finish reason. Closing this stops the engine.
+
+        `whole`: nobody looks at single tokens, so that a delta's text may come as one piece.
+        Raises what the engine raises, and BackendFailed for what is not a GatewayError.
+        """
+        if self.generation.sampling.max_tokens == 0:
+            self.finish_reason = "length"
+            yield Step([Piece("")], "length", 0)
+            return
+        take = (
+            self._take_whole if whole and not self._stops and self.generation.sampling.logprobs is None else self._take
+        )
+        try:
+            async with closing(engine.generate(self.generation)) as deltas:
+                async for delta in deltas:
+                    pieces = take(delta)
+                    if pieces:
+                        yield Step(pieces, self.finish_reason, self.completion_tokens)
+                    if self.finish_reason is not None:
+                        return
+        except GatewayError:
+            raise
+        except Exception as error:
+            raise engine_failed(error) from error
+        raise BackendFailed("the engine ended an answer without a reason")
+
+    def _take_whole(self, delta: Delta) -> list[Piece]:
+        self.completion_tokens += len(delta.token_ids)
+        self.cached_tokens = self.cached_tokens or delta.cached_tokens
+        text = self._decoding.step(delta.token_ids)
+        if delta.finish_reason is not None:
+            self.finish_reason = delta.finish_reason
+            text += self._decoding.flush()
+            return [Piece(text)]
+        return [Piece(text)] if text else []
+
+    def _take(self, delta: Delta) -> list[Piece]:
+        pieces: list[Piece] = []
+        step, stops, logprobs = self._decoding.step, self._stops, delta.logprobs
+        self.cached_tokens = self.cached_tokens or delta.cached_tokens
+        if self.generation.sampling.logprobs is not None and (
+            logprobs is None or len(logprobs) != len(delta.token_ids)
+        ):
+            raise BackendFailed("the engine gave no log-probabilities, or not one for each token")
+        for position, token_id in enumerate(delta.token_ids):
+            self.completion_tokens += 1
+            text = step((token_id,))
+            if logprobs is not None:
+                self._pending.append(Scored(token_id, logprobs[position], self._length))
+                self._length += len(text)
+            if stops is not None and text:
+                text = stops.push(text)
+                if stops.met:
+                    return self._finish(pieces, text, "stop")
+            if text:
+                pieces.append(self._piece(text))
+        if delta.finish_reason is not None:
+            rest = self._decoding.flush()
+            if stops is not None:
+                rest = stops.push(rest)
+                if stops.met:
+                    return self._finish(pieces, rest, "stop")
+                rest += stops.flush()
+            return self._finish(pieces, rest, delta.finish_reason)
+        return pieces
+
+    def _piece(self, text: str) -> Piece:
+        if not self._pending:
+            return Piece(text)
+        tokens, self._pending = self._pending, []
+        return Piece(text, tokens)
+
+    def _finish(self, pieces: list[Piece], rest: str, reason: FinishReason) -> list[Piece]:
+        """The last pieces. What is left joins the last text of this delta, so that no empty event follows it."""
+        self.finish_reason = reason
+        left = self._piece(rest)
+        if pieces and not left.text:
+            last = pieces.pop()
+            left = Piece(last.text, [*last.tokens, *left.tokens])
+        return [*pieces, left]
+
+
+def engine_failed(error: Exception) -> BackendFailed:
+    """What a client is told of an engine's crash; the log is told the rest."""
+    log.error("the engine failed", exc_info=error)
+    return BackendFailed(f"the engine failed: {type(error).__name__}")
+
+
+def closing(deltas: AsyncIterator[Delta]) -> aclosing[AsyncGenerator[Delta]]:
+    """An engine's iterator that is closed on the way out, whatever the way."""
+    if isinstance(deltas, AsyncGenerator):
+        return aclosing(cast(AsyncGenerator[Delta], deltas))
+    return aclosing(_as_generator(deltas))
+
+
+async def _as_generator(deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta]:
+    """For iterators that are written as classes: their own `aclose` is called, where they have one."""
+    try:
+        async for delta in deltas:
+            yield delta
+    finally:
+        close = getattr(deltas, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,289 @@
+"""What clients may ask, as typed structs: decoded once, leniently to unknown fields. Knows no engine but its limits.
+
+Where a field would change the answer and no engine here can honour it, asking for it is an error, never a silence.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from gateway.engine import Sampling
+from gateway.errors import ContextOverflow, InvalidRequest, Unsupported
+
+MAX_LOGPROBS = 20
+"""Alternatives per token, as OpenAI's chat endpoint and vLLM limit them."""
+MAX_SEQUENCES = 1024
+"""Sequences in one request: prompts × n."""
+MAX_STOPS = 256
+"""Stop strings in one request."""
+
+Text = str | list[str | int | list[int] | dict[str, Any]]
+"""`prompt` as clients send it: a string, strings, ids, lists of ids, or (for `/tokenize`) messages."""
+
+
+class StreamOptions(msgspec.Struct):
+    """`stream_options`."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class GenerateRequest(msgspec.Struct):
+    """The fields that chat and completions share."""
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+    ignore_eos: bool | None = None
+    # What no engine of ours honours; see REFUSED.
+    logit_bias: Any = None
+    presence_penalty: Any = None
+    frequency_penalty: Any = None
+    repetition_penalty: Any = None
+    length_penalty: Any = None
+    min_p: Any = None
+    typical_p: Any = None
+    min_tokens: Any = None
+    stop_token_ids: Any = None
+    bad_words: Any = None
+    allowed_token_ids: Any = None
+    best_of: Any = None
+    use_beam_search: Any = None
+    prompt_logprobs: Any = None
+    logits_processors: Any = None
+    response_format: Any = None
+    structured_outputs: Any = None
+    guided_json: Any = None
+    guided_regex: Any = None
+    guided_choice: Any = None
+    guided_grammar: Any = None
+    truncate_prompt_tokens: Any = None
+    prompt_embeds: Any = None
+    include_stop_str_in_output: Any = None
+    skip_special_tokens: Any = None
+    return_token_ids: Any = None
+    return_tokens_as_token_ids: Any = None
+
+
+class ChatRequest(GenerateRequest):
+    """POST /v1/chat/completions."""
+
+    messages: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    echo: Any = None
+    tools: Any = None
+    tool_choice: Any = None
+    functions: Any = None
+    function_call: Any = None
+    modalities: Any = None
+    audio: Any = None
+    documents: Any = None
+    chat_template: Any = None
+    continue_final_message: Any = None
+    web_search_options: Any = None
+    reasoning_effort: Any = None
+
+
+class CompletionRequest(GenerateRequest):
+    """POST /v1/completions."""
+
+    prompt: Text | None = None
+    logprobs: int | None = None
+    echo: bool | None = None
+    add_special_tokens: bool | None = None
+    suffix: Any = None
+
+
+class TokenizeRequest(msgspec.Struct):
+    """POST /tokenize."""
+
+    prompt: Text | None = None
+    messages: list[dict[str, Any]] | None = None
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(msgspec.Struct):
+    """POST /detokenize."""
+
+    tokens: list[int]
+
+
+_SHARED_REFUSED: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("logit_bias", ({},)),
+    ("presence_penalty", (0,)),
+    ("frequency_penalty", (0,)),
+    ("repetition_penalty", (1,)),
+    ("length_penalty", (1,)),
+    ("min_p", (0,)),
+    ("typical_p", (1,)),
+    ("min_tokens", (0,)),
+    ("stop_token_ids", ([],)),
+    ("bad_words", ([],)),
+    ("allowed_token_ids", ()),
+    ("best_of", (1,)),
+    ("use_beam_search", (False,)),
+    ("prompt_logprobs", ()),
+    ("logits_processors", ([],)),
+    ("response_format", ({"type": "text"},)),
+    ("structured_outputs", ({},)),
+    ("guided_json", ()),
+    ("guided_regex", ()),
+    ("guided_choice", ()),
+    ("guided_grammar", ()),
+    ("truncate_prompt_tokens", ()),
+    ("prompt_embeds", ()),
+    ("include_stop_str_in_output", (False,)),
+    ("skip_special_tokens", (True,)),
+    ("return_token_ids", (False,)),
+    ("return_tokens_as_token_ids", (False,)),
+)
+REFUSED: dict[type[GenerateRequest], tuple[tuple[str, tuple[object, ...]], ...]] = {
+    ChatRequest: (
+        *_SHARED_REFUSED,
+        ("echo", (False,)),
+        ("tools", ([],)),
+        ("tool_choice", ("none", "auto")),
+        ("functions", ([],)),
+        ("function_call", ("none", "auto")),
+        ("modalities", (["text"],)),
+        ("audio", ()),
+        ("documents", ([],)),
+        ("chat_template", ()),
+        ("continue_final_message", (False,)),
+        ("web_search_options", ()),
+        ("reasoning_effort", ("none",)),
+    ),
+    CompletionRequest: (*_SHARED_REFUSED, ("suffix", ("",))),
+}
+"""Fields that would change the answer, each with the values that would not. `null` never does."""
+
+R = TypeVar("R", bound=msgspec.Struct)
+_PATH = re.compile(r"(?: - at `\$\.?(.+)`|missing required field `(.+)`)")
+
+
+def decode(decoder: msgspec.json.Decoder[R], body: bytes) -> R:
+    """A request from its bytes. Raises InvalidRequest that names the field, whatever the bytes are."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        found = _PATH.search(str(error))
+        param = (found[1] or found[2]) if found else None
+        raise InvalidRequest(str(error), param=param) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is not JSON: {error}", param=_not_a_number(body)) from error
+    except RecursionError as error:
+        raise InvalidRequest("the body is nested too deeply") from error
+
+
+def _not_a_number(body: bytes) -> str | None:
+    """The top-level field that holds NaN or Infinity: Python clients write these, JSON has no such numbers."""
+    try:
+        data: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    for name, value in cast(dict[str, Any], data).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return name
+    return None
+
+
+def refuse_unsupported(request: GenerateRequest, engine: str) -> None:
+    """Raise Unsupported, naming engine and feature, where the request asks for what would be ignored."""
+    for name, harmless in REFUSED[type(request)]:
+        value = getattr(request, name)
+        if value is not None and value not in harmless:
+            raise Unsupported(f"the {engine} engine does not support `{name}`", param=name)
+
+
+def check(request: GenerateRequest, logprobs: int | None) -> None:
+    """Raise InvalidRequest, naming the field, where a value is out of its range."""
+    if request.temperature is not None and not 0 <= request.temperature < math.inf:
+        raise InvalidRequest("`temperature` must be 0 or more", param="temperature")
+    if request.top_p is not None and not 0 < request.top_p <= 1:
+        raise InvalidRequest("`top_p` must be above 0 and at most 1", param="top_p")
+    if request.top_k is not None and not -1 <= request.top_k < 2**31:
+        raise InvalidRequest("`top_k` must be 1 or more, or 0 or -1 for no limit", param="top_k")
+    if request.seed is not None and not -(2**63) <= request.seed < 2**63:
+        raise InvalidRequest("`seed` must be a 64-bit integer", param="seed")
+    if logprobs is not None and not 0 <= logprobs <= MAX_LOGPROBS:
+        param = "logprobs" if isinstance(request, CompletionRequest) else "top_logprobs"
+        raise InvalidRequest(f"`{param}` must be 0 to {MAX_LOGPROBS}", param=param)
+
+
+def sampling(request: GenerateRequest, max_tokens: int, logprobs: int | None, copy: int = 0) -> Sampling:
+    """How to sample the `copy`-th of a prompt's choices; of a checked request."""
+    return Sampling(
+        max_tokens=max_tokens,
+        temperature=1.0 if request.temperature is None else request.temperature,
+        top_p=1.0 if request.top_p is None else request.top_p,
+        top_k=max(0, request.top_k or 0),
+        # Generators take no negative seeds. Copies differ, and the first is what n=1 would give.
+        seed=None if request.seed is None else (request.seed + copy) & (2**63 - 1),
+        logprobs=logprobs,
+        ignore_eos=bool(request.ignore_eos),
+    )
+
+
+def stops(request: GenerateRequest) -> tuple[str, ...]:
+    """The stop strings; () without any."""
+    if not request.stop:
+        if request.stop == "":
+            raise InvalidRequest("`stop` must not be an empty string", param="stop")
+        return ()
+    found = (request.stop,) if isinstance(request.stop, str) else tuple(dict.fromkeys(request.stop))
+    if "" in found:
+        raise InvalidRequest("`stop` must not hold an empty string", param="stop")
+    if len(found) > MAX_STOPS:
+        raise InvalidRequest(f"`stop` may hold at most {MAX_STOPS} strings", param="stop")
+    return found
+
+
+def copies(request: GenerateRequest, prompts: int) -> int:
+    """How many choices each prompt gets."""
+    n = 1 if request.n is None else request.n
+    if n < 1:
+        raise InvalidRequest("`n` must be 1 or more", param="n")
+    if n * prompts > MAX_SEQUENCES:
+        raise InvalidRequest(f"prompts × n may be at most {MAX_SEQUENCES}", param="n" if n > 1 else "prompt")
+    return n
+
+
+def fit(prompt: Sequence[int], max_tokens: int | None, room: int, vocabulary: int, param: str) -> int:
+    """Tokens that may be made: `max_tokens`, or all that the context of `room` tokens leaves where None.
+
+    Raises ContextOverflow where they do not fit, InvalidRequest where the prompt is empty or holds unknown ids.
+    """
+    length = len(prompt)
+    if not length:
+        raise InvalidRequest("the prompt is empty: at least one token is needed", param=param)
+    if not 0 <= min(prompt) <= max(prompt) < vocabulary:
+        raise InvalidRequest(f"token ids must be 0 to {vocabulary - 1}", param=param)
+    wanted = 1 if max_tokens is None else max_tokens
+    if length + wanted > room:
+        raise ContextOverflow(
+            f"this model's context is {room} tokens: the prompt has {length} and {wanted} more were asked for",
+            param=param,
+        )
+    return room - length if max_tokens is None else max_tokens

@@ -1,0 +1,177 @@
+"""From the ingress to a model's replica: a model as an ASGI app over a Serve handle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from gateway.errors import BackendFailed, GatewayError, Unavailable
+from gateway.ingress.forward import BACKEND_SECONDS
+from gateway.serve.wire import Call, pack_call, unpack_head
+from gateway.types import ASGIApp, ModelCard, Receive, Scope, Send
+
+log = logging.getLogger("gateway.serve")
+
+APPLICATION_PREFIX = "model-"
+"""A model's Serve application is `model-<name>`."""
+
+_ANSWER_WITHIN_S = 5.0
+"""How long a replica may take to say what it is."""
+
+
+def application_of(model: str) -> str:
+    """The name of a model's Serve application."""
+    return APPLICATION_PREFIX + model
+
+
+class RemoteModel:
+    """A model's ASGI app, wherever its replicas are. Cancelling a call cancels it in the replica."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        handle: DeploymentHandle[Any] = serve.get_app_handle(application_of(model))
+        # Bytes both ways: the cheapest of the handle's serializers that can also carry an exception.
+        self._control = handle
+        handle = handle.options(request_serialization="pickle", response_serialization="pickle")
+        self._whole = handle.options(method_name="answer")
+        self._stream = handle.options(method_name="stream", stream=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive()).get("body", b"")
+        call = pack_call(Call(scope["method"], scope["path"], scope["query_string"], scope["headers"], body))
+        streaming = _wants_events(body)
+        try:
+            if streaming:
+                await self._pass_stream(call, receive, send)
+            else:
+                await self._pass_whole(call, send)
+        except (RayError, RayServeException) as error:
+            raise _translated(self._model, error) from error
+
+    async def _pass_whole(self, call: bytes, send: Send) -> None:
+        response = self._whole.remote(call)
+        try:
+            data: bytes = await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        head, body = unpack_head(data)
+        await send(_start(head.status, head.headers, head.backend_s))
+        await send({"type": "http.response.body", "body": body})
+
+    async def _pass_stream(self, call: bytes, receive: Receive, send: Send) -> None:
+        parts = self._stream.remote(call)
+        try:
+            first = True
+            async for part in parts:
+                if first:
+                    first = False
+                    head, part = unpack_head(part)  # noqa: PLW2901
+                    await send(_start(head.status, head.headers, head.backend_s))
+                    if not part:
+                        continue
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        except BaseException:
+            # Also where `send` failed because the client is gone: the engine must stop at once.
+            parts.cancel()
+            raise
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def card(self) -> ModelCard:
+        """What the model says of itself. Raises Unavailable where it does not answer in time."""
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                return msgspec.msgpack.decode(await self._control.describe.remote(), type=ModelCard)
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise Unavailable(f"{self._model} does not answer: {error}") from error
+
+    async def snapshots(self) -> Iterable[tuple[str, bytes]]:
+        """(replica, metrics) of every replica."""
+        return await broadcast(self._control, "snapshot")
+
+
+async def broadcast(handle: DeploymentHandle[Any], method: str) -> list[Any]:
+    """The answers of all replicas that answer in time. The only use of Serve's (alpha) broadcast."""
+    results: list[Any] = await handle.broadcast(method).results_async(
+        timeout_s=_ANSWER_WITHIN_S, return_exceptions=True
+    )
+    answers: list[Any] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            log.warning("a replica did not answer %s: %s", method, result)
+        else:
+            answers.append(result)
+    return answers
+
+
+class ServeFleet:
+    """Every model application of this gateway, found by name; handles are made once."""
+
+    def __init__(self, models: Iterable[str]) -> None:
+        self._models: dict[str, RemoteModel | None] = dict.fromkeys(models)
+
+    def app(self, model: str) -> ASGIApp:
+        """A model's app. Raises Unavailable where its application does not exist (yet)."""
+        return self._remote(model)
+
+    def _remote(self, model: str) -> RemoteModel:
+        remote = self._models.get(model)
+        if remote is None:
+            try:
+                remote = self._models[model] = RemoteModel(model)
+            except (RayError, RayServeException) as error:
+                raise Unavailable(f"{model} is not running") from error
+        return remote
+
+    async def cards(self) -> Mapping[str, ModelCard | None]:
+        found = await asyncio.gather(*(self._card(model) for model in self._models))
+        return dict(zip(self._models, found, strict=True))
+
+    async def _card(self, model: str) -> ModelCard | None:
+        try:
+            return await self._remote(model).card()
+        except Unavailable as error:
+            log.warning("%s", error.message)
+            return None
+
+    async def snapshots(self) -> list[tuple[str, bytes]]:
+        """(replica, metrics) of all model replicas that answer."""
+        pages = await asyncio.gather(*(self._snapshots(model) for model in self._models))
+        return [snapshot for page in pages for snapshot in page]
+
+    async def _snapshots(self, model: str) -> Iterable[tuple[str, bytes]]:
+        try:
+            return await self._remote(model).snapshots()
+        except (Unavailable, RayError, RayServeException, TimeoutError) as error:
+            log.warning("no metrics of %s: %s", model, error)
+            return ()
+
+
+def _start(status: int, headers: list[tuple[bytes, bytes]], backend_s: float) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": headers, BACKEND_SECONDS: backend_s}
+
+
+def _wants_events(body: bytes) -> bool:
+    # The ingress has decoded `stream` already, but a model's app is an ASGI app like any other and gets bytes alone;
+    # a body that merely mentions it takes the streaming way, which serves both.
+    return b'"stream"' in body
+
+
+def _translated(model: str, error: Exception) -> GatewayError:
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, GatewayError):
+        return cause
+    if isinstance(error, RayServeException) or "Died" in type(error).__name__ or "Unavailable" in type(error).__name__:
+        return Unavailable(f"{model} is not answering ({type(error).__name__})", retry_after_s=1)
+    log.error("%s failed: %s", model, error)
+    return BackendFailed(f"{model} failed to answer ({type(error).__name__})")
+
+

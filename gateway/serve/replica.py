@@ -1,0 +1,261 @@
+"""What runs in Serve's replicas: one model with its fast lane, the gateway's wide door, a plugin's app."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from gateway import plugins, routing
+from gateway.apps import AppContext
+from gateway.backend import Backend
+from gateway.config import GatewayConfig, LimitSpec, ModelSpec, parse
+from gateway.errors import GatewayError, ModelNotFound
+from gateway.ingress.auth import check_loopback
+from gateway.ingress.doors import DoorPolicy, fast_lane, wide_door
+from gateway.ingress.limits import InFlight
+from gateway.ingress.metrics import Metrics
+from gateway.ingress.record import Record, answer_lifespan
+from gateway.serve.contexts import context_of
+from gateway.serve.answering import streamed_answer, whole_answer
+from gateway.serve.dispatch import ServeFleet, broadcast
+from gateway.serve.wire import Call, unpack_call
+from gateway.types import ASGIApp, Message, ModelCard, Receive, Scope, Send
+
+log = logging.getLogger("gateway.serve")
+
+
+class _Door:
+    """The ASGI app that Serve is given. What it leads to can be exchanged while requests are under way."""
+
+    def __init__(self) -> None:
+        self.app: Record | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            # Serve starts the app before it configures it.
+            return await answer_lifespan(receive, send, self._close)
+        if self.app is None:
+            raise RuntimeError("asked before it was configured")
+        return await self.app(scope, receive, send)
+
+    async def _close(self) -> None:
+        if self.app is not None:
+            await self.app.close()
+
+
+def _policy(user_config: Mapping[str, Any]) -> DoorPolicy:
+    return DoorPolicy(tuple(user_config.get("key_hashes", ())), LimitSpec(**user_config.get("limits", {})))
+
+
+@serve.ingress()
+class ModelReplica:
+    """One backend, the fast lane in front of it, and the methods that the wide door calls."""
+
+    async def __init__(self, name: str, spec: Mapping[str, Any]) -> None:
+        self._started_at = time.perf_counter()
+        self._name = name
+        self._plugins = plugins.load()
+        self._metrics = Metrics()
+        self._door = _Door()
+        parsed = ModelSpec(**spec)
+        self._in_flight = InFlight(parsed.max_concurrent, name)
+        context = await asyncio.to_thread(context_of, name, parsed, self._plugins)
+        self._backend: Backend = self._plugins.backend(parsed.backend).factory(context)
+        try:
+            await self._backend.start()
+        except BaseException:
+            await self._backend.stop()
+            raise
+        self._lifespan = Lifespan(self._backend.app)
+        await self._lifespan.startup()
+        self._card = self._backend.card()
+        await self._plugins.watch("backend_started", name=name, card=self._card)
+        log.info("%s is ready after %.1f s", name, time.perf_counter() - self._started_at)
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Keys and limits change in place."""
+        self._door.app = fast_lane(
+            _policy(user_config),
+            model=self._name,
+            app=self._backend.app,
+            in_flight=self._in_flight,
+            metrics=self._metrics,
+            plugins=self._plugins,
+        )
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201 (Serve's name)
+        return self._door
+
+    async def check_health(self) -> None:
+        await self._backend.check_health()
+
+    async def answer(self, data: bytes) -> bytes:
+        """One call from the wide door, answered whole."""
+        call = unpack_call(data)
+        try:
+            self._in_flight.__enter__()
+        except GatewayError as error:
+            return await whole_answer(_refusal(error), call)
+        try:
+            return await whole_answer(self._backend.app, call)
+        finally:
+            self._in_flight.__exit__()
+
+    async def stream(self, data: bytes) -> AsyncIterator[bytes]:
+        """One call from the wide door, answered as it comes."""
+        call: Call = unpack_call(data)
+        try:
+            self._in_flight.__enter__()
+        except GatewayError as error:
+            yield await whole_answer(_refusal(error), call)
+            return
+        parts = streamed_answer(self._backend.app, call)
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            self._in_flight.__exit__()
+            await parts.aclose()  # pyright: ignore[reportAttributeAccessIssue] (it is a generator)
+
+    async def describe(self) -> bytes:
+        """The model's card, packed."""
+        return msgspec.msgpack.encode(self._card)
+
+    async def snapshot(self) -> tuple[str, bytes]:
+        """This replica's name and what it has counted."""
+        return serve.get_replica_context().replica_tag, self._metrics.snapshot()
+
+    async def __del__(self) -> None:
+        # Serve awaits this when a replica goes away; a failed constructor has stopped its backend itself.
+        if hasattr(self, "_card"):
+            await self._plugins.watch("backend_stopping", name=self._name)
+            await self._lifespan.shutdown()
+            await self._backend.stop()
+
+
+def _refusal(error: GatewayError) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    return app
+
+
+@serve.ingress()
+class GatewayReplica:
+    """The wide door. Stateless: any number of them serve the same routes."""
+
+    async def __init__(self) -> None:
+        self._plugins = plugins.load()
+        self._metrics = Metrics()
+        self._door = _Door()
+        self._fleet: ServeFleet | None = None
+        self._self: DeploymentHandle[Any] | None = None
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Routes, models, keys and limits change in place; requests under way end as they began."""
+        config: GatewayConfig = parse(user_config["config"])
+        self._fleet = ServeFleet(config.models)
+        self._door.app = wide_door(
+            _policy(user_config),
+            table=routing.table(config, self._plugins.policy),
+            app=self._fleet.app,
+            fleet=self,
+            metrics=self._metrics,
+            plugins=self._plugins,
+        )
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201
+        return self._door
+
+    async def cards(self) -> Mapping[str, ModelCard | None]:
+        return await self._models().cards()
+
+    async def snapshots(self) -> list[tuple[str, bytes]]:
+        """(replica, metrics) of every process behind both doors, this one's fellows included."""
+        context = serve.get_replica_context()
+        if self._self is None:
+            self._self = serve.get_deployment_handle(context.deployment, context.app_name)
+        own, models = await asyncio.gather(broadcast(self._self, "snapshot"), self._models().snapshots())
+        return [*own, *models]
+
+    async def snapshot(self) -> tuple[str, bytes]:
+        return serve.get_replica_context().replica_tag, self._metrics.snapshot()
+
+    def _models(self) -> ServeFleet:
+        if self._fleet is None:
+            raise ModelNotFound("This gateway has not been configured yet")
+        return self._fleet
+
+
+@serve.ingress()
+class AppReplica:
+    """A plugin's app under its route prefix, in a process of its own."""
+
+    async def __init__(self, name: str, context: Mapping[str, Any]) -> None:
+        offer = plugins.load().app(name)
+        self._app = await asyncio.to_thread(offer.build, AppContext(**context))
+        self._guard_host = False
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        self._guard_host = not user_config.get("key_hashes")
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201
+        return self._guarded
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._guard_host:
+            try:
+                check_loopback(dict(scope["headers"]))
+            except GatewayError as error:
+                await send({"type": "http.response.start", "status": error.status, "headers": error.headers()})
+                await send({"type": "http.response.body", "body": error.to_json()})
+                return
+        await self._app(scope, receive, send)
+
+
+class Lifespan:
+    """Runs an app's `lifespan` as a server would. An app that has none may raise on the scope, or return."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue(2)
+        self._outbox: asyncio.Queue[Message] = asyncio.Queue(4)
+        self._task: asyncio.Task[None] | None = None
+
+    async def startup(self) -> None:
+        """Start the app. Raises what it says where it fails."""
+        self._task = asyncio.ensure_future(self._run())
+        await self._step("startup")
+
+    async def shutdown(self) -> None:
+        """Stop the app and wait for it."""
+        if self._task is not None and not self._task.done():
+            await self._step("shutdown")
+            await asyncio.wait([self._task], timeout=5)
+
+    async def _run(self) -> None:
+        await self._app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self._inbox.get, self._outbox.put)
+
+    async def _step(self, name: str) -> None:
+        task = self._task
+        if task is None:
+            return
+        await self._inbox.put({"type": f"lifespan.{name}"})
+        answer = asyncio.ensure_future(self._outbox.get())
+        await asyncio.wait([answer, task], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            # The app ended first: it has no lifespan, which the ASGI specification allows.
+            answer.cancel()
+            if task.exception() is not None:
+                log.debug("no lifespan: %s", task.exception())
+            return
+        message = answer.result()
+        if message["type"] == f"lifespan.{name}.failed":
+            raise RuntimeError(f"the app's {name} failed: {message.get('message', '')}")

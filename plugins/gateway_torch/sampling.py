@@ -1,0 +1,109 @@
+"""Logits → tokens: every row by its own temperature, top_k, top_p and seed, all rows in the same tensor operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gateway.engine import Sampling, TokenLogprob
+from gateway_torch.row import Row
+
+GREEDY_BELOW = 1e-5
+"""Temperatures below this would only overflow: they mean the largest logit."""
+
+CANDIDATES = 1024
+"""How many of the likeliest tokens are sorted first: nearly always enough to fill top_p, and much cheaper than all."""
+
+
+def choose(logits: torch.Tensor, rows: Sequence[Row]) -> tuple[list[int], list[TokenLogprob | None]]:
+    """The next token of each row, and its log-probability where the row asks. `logits`: `[rows, vocab]`, float32."""
+    wishes = [row.sampling for row in rows if row.sampling is not None]
+    tokens = logits.argmax(-1)
+    drawn = [index for index, wish in enumerate(wishes) if wish.temperature >= GREEDY_BELOW]
+    if drawn:
+        index = torch.tensor(drawn, device=logits.device)
+        draws = [rows[i].random.random() for i in drawn]
+        tokens[index] = _draw(logits[index], [wishes[i] for i in drawn], draws)
+    chosen: list[int] = tokens.tolist()
+    reports: list[TokenLogprob | None] = [None] * len(rows)
+    told = [i for i, wish in enumerate(wishes) if wish.logprobs is not None]
+    if told:
+        index = torch.tensor(told, device=logits.device)
+        tops = [wishes[i].logprobs or 0 for i in told]
+        for i, report in zip(told, logprobs(logits[index], tokens[index], tops), strict=True):
+            reports[i] = report
+    return chosen, reports
+
+
+def logprobs(logits: torch.Tensor, tokens: torch.Tensor, tops: Sequence[int]) -> list[TokenLogprob]:
+    """What the model itself gives `tokens[i]` after `logits[i]`, with its `tops[i]` best alternatives."""
+    normalizer = logits.logsumexp(-1, keepdim=True)
+    actual: list[float] = (logits.gather(-1, tokens[:, None]) - normalizer)[:, 0].tolist()
+    most = min(max(tops), logits.shape[-1])
+    if not most:
+        return [TokenLogprob(value) for value in actual]
+    values, ids = logits.topk(most, dim=-1)
+    best: list[list[float]] = (values - normalizer).tolist()
+    names: list[list[int]] = ids.tolist()
+    return [
+        TokenLogprob(value, tuple(zip(name[:top], row[:top], strict=True)))
+        for value, name, row, top in zip(actual, names, best, tops, strict=True)
+    ]
+
+
+def _draw(logits: torch.Tensor, wishes: Sequence[Sampling], draws: Sequence[float]) -> torch.Tensor:
+    device, vocab = logits.device, logits.shape[-1]
+    scaled = logits / torch.tensor([wish.temperature for wish in wishes], device=device)[:, None]
+    uniform = torch.tensor(draws, dtype=torch.float64, device="cpu").to(device)[:, None]
+    if all(wish.top_k <= 0 and wish.top_p >= 1.0 for wish in wishes):
+        return _invert(scaled.softmax(-1), uniform)
+    tokens = torch.empty(len(wishes), dtype=torch.long, device=device)
+    free = [i for i, wish in enumerate(wishes) if wish.top_k <= 0 and wish.top_p >= 1.0]
+    bound = [i for i, wish in enumerate(wishes) if i not in set(free)]
+    if free:
+        index = torch.tensor(free, device=device)
+        tokens[index] = _invert(scaled[index].softmax(-1), uniform[index])
+    index = torch.tensor(bound, device=device)
+    top_k = torch.tensor([wishes[i].top_k if wishes[i].top_k > 0 else vocab for i in bound], device=device)[:, None]
+    top_p = torch.tensor([wishes[i].top_p for i in bound], device=device)[:, None]
+    limited = [wishes[i].top_k for i in bound if wishes[i].top_k > 0]
+    count = min(vocab, max([CANDIDATES, *limited]))
+    kept, ids = _filter(scaled[index], top_k, top_p, count)
+    if kept is None:
+        kept, ids = _filter(scaled[index], top_k, top_p, vocab)
+    if kept is not None:
+        tokens[index] = ids.gather(-1, _invert(kept, uniform[index])[:, None])[:, 0]
+    return tokens
+
+
+def _filter(
+    scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, count: int
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Probabilities of the `count` likeliest tokens, best first, with those beyond top_k, then top_p, at 0; and their ids.
+
+    None where a row's top_p reaches beyond the `count` likeliest.
+    """
+    values, ids = scaled.topk(count, dim=-1)
+    within = torch.arange(count, device=scaled.device)[None] < top_k
+    values = values.masked_fill(~within, float("-inf"))
+    # Where top_k cuts, top_p is a share of what it left; elsewhere, of the whole vocabulary.
+    cut = top_k <= count
+    normalizer = torch.where(cut, values.logsumexp(-1, keepdim=True), scaled.logsumexp(-1, keepdim=True))
+    probabilities = (values - normalizer).exp()
+    before = probabilities.cumsum(-1) - probabilities
+    if count < scaled.shape[-1] and bool((~cut & (before[:, -1:] < top_p)).any()):
+        return None, ids
+    keep = before < top_p
+    keep[:, 0] = True
+    return probabilities.masked_fill(~keep, 0.0), ids
+
+
+def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The token at which the running sum of probabilities passes a share `uniform` of the whole."""
+    sums = (
+        probabilities.to(torch.float64).cumsum(-1) if probabilities.device.type != "mps" else probabilities.cumsum(-1)
+    )
+    target = uniform.to(sums.dtype) * sums[:, -1:]
+    # The first sum above the target: a token of probability 0 adds nothing, so it is never the first.
+    return torch.searchsorted(sums, target, right=True).clamp(max=probabilities.shape[-1] - 1)[:, 0]

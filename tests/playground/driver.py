@@ -1,0 +1,179 @@
+"""Drives the playground's page as a person would: finds things by their labels, waits for what is seen. Knows no server."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+_PART = "#chat .bot > .message:last-child .prose > p:only-child"
+"""The part under an answer: its facts or why it failed, as style.css finds it."""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Headless Chromium of the system (Debian package `chromium`), with a profile that is thrown away."""
+    path = shutil.which("chromium")
+    if path is None:
+        raise FileNotFoundError("no chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class PlaygroundPage:
+    """One person's tab. `open` first; then everything else in any order."""
+
+    page: Page
+    url: str
+    complaints: list[str] = field(default_factory=list[str])
+    """Errors of the browser's console and of scripts."""
+    hosts: set[str] = field(default_factory=set[str])
+    """Every host that the page asked for anything."""
+
+    @classmethod
+    def tab(
+        cls, browser: Browser, url: str, *, width: int = 1200, height: int = 850, scheme: Literal["light", "dark"] = "light"
+    ) -> PlaygroundPage:
+        """A fresh tab with no memory, not opened yet. Close it with `close`."""
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        driver = cls(context.new_page(), url)
+        driver.page.on("console", driver._heard)
+        driver.page.on("pageerror", lambda error: driver.complaints.append(str(error)))
+        driver.page.on("request", driver._asked)
+        return driver
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _asked(self, request: Request) -> None:
+        if request.url.startswith(("http:", "https:", "ws:", "wss:")):
+            self.hosts.add(urlsplit(request.url).netloc)
+
+    def open(self, *, models: bool = True) -> PlaygroundPage:
+        """Load the page; with `models`, wait until the picker has one."""
+        self.page.goto(self.url)
+        expect(self.prompt).to_be_visible(timeout=30_000)
+        if models:
+            expect(self.model).not_to_have_value("", timeout=15_000)
+        return self
+
+    def close(self) -> None:
+        self.page.context.close()
+
+    @property
+    def prompt(self) -> Locator:
+        return self.page.get_by_label("Message", exact=True)
+
+    @property
+    def model(self) -> Locator:
+        return self.page.get_by_label("Model", exact=True)
+
+    @property
+    def send_button(self) -> Locator:
+        return self.page.get_by_role("button", name="Send", exact=True)
+
+    @property
+    def stop_button(self) -> Locator:
+        return self.page.get_by_role("button", name="Stop", exact=True)
+
+    @property
+    def questions(self) -> Locator:
+        return self.page.locator("#chat [data-testid=user]")
+
+    @property
+    def answers(self) -> Locator:
+        """Answers' bubbles, facts included, in order."""
+        return self.page.locator("#chat .bot-row")
+
+    @property
+    def facts(self) -> Locator:
+        """The lines under finished answers."""
+        return self.page.locator(f"{_PART} > em:only-child")
+
+    @property
+    def failures(self) -> Locator:
+        return self.page.locator(f"{_PART} > strong:only-child")
+
+    @property
+    def notice(self) -> Locator:
+        """What stands over the conversation when models cannot be listed."""
+        return self.page.locator("#notice [role=alert]")
+
+    def send(self, text: str) -> None:
+        self.prompt.fill(text)
+        self.send_button.click()
+
+    def ask(self, text: str, *, timeout_s: float = 60) -> str:
+        """Send a message, wait for the whole answer, give its text as the page shows it, without the facts."""
+        before = self.facts.count()
+        self.send(text)
+        expect(self.facts).to_have_count(before + 1, timeout=timeout_s * 1000)
+        expect(self.send_button).to_be_visible()
+        return self.answer()
+
+    def answer(self) -> str:
+        """The last answer's text as it stands now, without its facts."""
+        return "\n".join(
+            text for text in self.answers.last.locator(".prose").all_inner_texts() if not _is_facts(text)
+        ).strip()
+
+    def pick(self, model: str) -> None:
+        self.model.click()
+        self.page.get_by_role("option", name=re.compile(rf"^\W*{re.escape(model)}( |$)")).click()
+        expect(self.model).to_have_value(model)
+
+    def offered(self) -> list[str]:
+        """Names in the model picker."""
+        self.model.click()
+        names = [text.strip().lstrip("✓").strip() for text in self.page.get_by_role("option").all_inner_texts()]
+        self.model.press("Escape")
+        return names
+
+    def open_settings(self) -> None:
+        if not self.page.get_by_label("System prompt", exact=True).is_visible():
+            self.page.get_by_role("button", name="Settings").click()
+        expect(self.page.get_by_label("System prompt", exact=True)).to_be_visible()
+
+    def set_key(self, key: str) -> None:
+        """Type a key and leave its field, upon which the page lists the models anew."""
+        self.open_settings()
+        self.page.get_by_label("API key", exact=True).fill(key)
+        self.page.get_by_label("API key", exact=True).press("Enter")
+
+    def set_system_prompt(self, text: str) -> None:
+        self.open_settings()
+        self.page.get_by_label("System prompt", exact=True).fill(text)
+
+    def set_max_tokens(self, tokens: int) -> None:
+        self.open_settings()
+        self.page.get_by_label("Max tokens", exact=True).fill(str(tokens))
+
+    def set_temperature(self, temperature: float) -> None:
+        self.open_settings()
+        self.page.get_by_label("Temperature", exact=False).first.fill(str(temperature))
+
+
+def _is_facts(text: str) -> bool:
+    return "first token " in text and " · " in text
