@@ -41,7 +41,9 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's YAML file, or the name of one of `gateway eval ls`.")]
+SuiteArgument = Annotated[
+    str, typer.Argument(metavar="SUITE", help="A suite's YAML file, or the name of one of `gateway eval ls`.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -58,23 +60,41 @@ def _limit(text: str) -> float:
 @cli.command()
 def run(
     suite: SuiteArgument,
-    model: Annotated[list[str], typer.Option("--model", "-m", help="A served model, route or adapter; again for more.")],
+    model: Annotated[
+        list[str], typer.Option("--model", "-m", help="A served model, route or adapter; again for more.")
+    ],
     base_url: Annotated[
         str, typer.Option("--base-url", "--base_url", envvar="GATEWAY_URL", help="The gateway's address.")
     ] = "http://127.0.0.1:8000",
     api_key: Annotated[
-        str | None, typer.Option("--api-key", "--api_key", envvar="GATEWAY_API_KEY", help="A key, where keys are on.", show_default=False)
+        str | None,
+        typer.Option(
+            "--api-key", "--api_key", envvar="GATEWAY_API_KEY", help="A key, where keys are on.", show_default=False
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "--output_path", "-o", help="Folder for results and samples.")] = Path("results"),
+    output: Annotated[
+        Path, typer.Option("--output", "--output_path", "-o", help="Folder for results and samples.")
+    ] = Path("results"),
     limit: Annotated[
-        float | None, typer.Option("--limit", parser=_limit, metavar="N", help="Rows a task, or a share below 1.", show_default=False)
+        float | None,
+        typer.Option(
+            "--limit", parser=_limit, metavar="N", help="Rows a task, or a share below 1.", show_default=False
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=1024, help="Samples in flight.")] = 16,
     seed: Annotated[int, typer.Option("--seed", help="For few-shot examples, sampling and bootstrap.")] = 1234,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for one request.")] = 120.0,
     fail_on_error: Annotated[
         float | None,
-        typer.Option("--fail-on-error", "--fail_on_error", min=0, max=1, metavar="FRACTION", help="Give up beyond this share of failed samples.", show_default=False),
+        typer.Option(
+            "--fail-on-error",
+            "--fail_on_error",
+            min=0,
+            max=1,
+            metavar="FRACTION",
+            help="Give up beyond this share of failed samples.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -86,7 +86,9 @@ async def _one_model(
     try:
         journal = Journal(path)
     except OSError as error:
-        raise EvaluationError(f"{path} cannot be written: {error.strerror}; choose another folder with --output") from error
+        raise EvaluationError(
+            f"{path} cannot be written: {error.strerror}; choose another folder with --output"
+        ) from error
     with journal:
         started = time.perf_counter()
         runs = await run_model(

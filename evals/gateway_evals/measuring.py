@@ -104,7 +104,9 @@ def _apply(
     return [(key, value, error(key)) for key, value in values.items()], []
 
 
-def _compute(metric: Metric, predictions: list[Any], references: list[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _compute(
+    metric: Metric, predictions: list[Any], references: list[Any], settings: Mapping[str, Any]
+) -> dict[str, Any]:
     return metric.compute(predictions=predictions, references=references, **settings)
 
 

@@ -20,7 +20,9 @@ Texts = Sequence[str]
 References = Sequence[str] | Sequence[Sequence[str]]
 
 _TEXTS = [
-    datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}),
+    datasets.Features(
+        {"predictions": datasets.Value("string"), "references": datasets.Sequence(datasets.Value("string"))}
+    ),
     datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")}),
 ]
 _CHOICES = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})

@@ -122,4 +122,6 @@ def _check_settings(metric: object, settings: Mapping[str, Any], where: str) -> 
     known -= {"predictions", "references"}
     unknown = [name for name in settings if name not in known]
     if unknown:
-        raise SuiteError(f"{where}: unknown setting {', '.join(unknown)}; there are: {', '.join(sorted(known)) or 'none'}")
+        raise SuiteError(
+            f"{where}: unknown setting {', '.join(unknown)}; there are: {', '.join(sorted(known)) or 'none'}"
+        )

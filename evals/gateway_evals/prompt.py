@@ -24,7 +24,7 @@ def _regex_replace(text: str, pattern: str, repl: str = "", count: int = 0) -> s
 
 @lru_cache(maxsize=1024)
 def _compiled(source: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(  # noqa: S701 (prompts are text, not HTML)
+    environment = ImmutableSandboxedEnvironment(
         loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["regex_replace"] = _regex_replace

@@ -76,7 +76,10 @@ def result_table(title: str, results: Sequence[ModelResult]) -> Table:
         for index, (model, *cells) in enumerate(models):
             first = index == 0
             table.add_row(
-                escape(alias) if first and shown_task != key else "", escape(metric) if first else "", escape(model), *cells
+                escape(alias) if first and shown_task != key else "",
+                escape(metric) if first else "",
+                escape(model),
+                *cells,
             )
         shown_task = key
     return table

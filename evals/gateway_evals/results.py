@@ -50,8 +50,9 @@ def folder_of(output: Path, model: str) -> Path:
     return output / re.sub(r"[^A-Za-z0-9._-]+", "__", model)
 
 
-def write_results(output: Path, facts: RunFacts, model: ServedModel, tasks: Sequence[TaskResult], seconds: float,
-                  journal: Journal) -> ModelResult:
+def write_results(
+    output: Path, facts: RunFacts, model: ServedModel, tasks: Sequence[TaskResult], seconds: float, journal: Journal
+) -> ModelResult:
     """Write both kinds of file, whole or not at all."""
     folder = folder_of(output, model.name)
     results = folder / f"results_{facts.stamp}.json"
@@ -78,7 +79,8 @@ def results_body(facts: RunFacts, result: ModelResult) -> dict[str, Any]:
             for task in result.tasks
         },
         "n-samples": {
-            task.run.task.name: {"original": len(task.run.task.rows), "effective": task.answered} for task in result.tasks
+            task.run.task.name: {"original": len(task.run.task.rows), "effective": task.answered}
+            for task in result.tasks
         },
         "config": {
             "model": "model-gateway",

@@ -23,7 +23,9 @@ def standard_error(values: Sequence[float]) -> float | None:
     return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (count - 1) / count)
 
 
-def bootstrap_error(compute: Callable[[Sequence[int]], float], count: int, seed: int, rounds: int = 100) -> float | None:
+def bootstrap_error(
+    compute: Callable[[Sequence[int]], float], count: int, seed: int, rounds: int = 100
+) -> float | None:
     """Standard deviation of `compute` over `rounds` draws of `count` places with replacement. None for fewer than two."""
     if count < 2:
         return None

@@ -49,7 +49,9 @@ def _entry(path: Path, index: int, entry: Any) -> Any:
 
 def _placed(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     # The models' own fields for places are ours to set; in a file they are unknown settings like any other.
-    return {(f"{key} (in a file)" if key == "folder" else key): value for key, value in task.items()} | {"folder": folder}
+    return {(f"{key} (in a file)" if key == "folder" else key): value for key, value in task.items()} | {
+        "folder": folder
+    }
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

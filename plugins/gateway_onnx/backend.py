@@ -15,12 +15,12 @@ from gateway.openai import build_app
 from gateway.openai.tokenizer import HuggingFaceTokenizer
 from gateway.types import ASGIApp, ModelCard
 from gateway_onnx.batch import Batch
+from gateway_onnx.continuous import BatchLimits, ContinuousBatch
 from gateway_onnx.conversion import converted
 from gateway_onnx.engine import OnnxEngine
 from gateway_onnx.genai import GenaiBatch
 from gateway_onnx.graph import DecoderGraph
 from gateway_onnx.options import Plan, parse_options, plan
-from gateway_onnx.rows import RowBatch, RowLimits
 from gateway_onnx.scoring import Scorer
 
 
@@ -109,8 +109,8 @@ def _batch(folder: Path, made: Plan, length: int, eos: frozenset[int]) -> Batch:
         return DecoderGraph(folder, threads=made.threads, spinning=options.spinning)
 
     if made.batching == "rows":
-        limits = RowLimits(options.max_batch_size, options.prefill_chunk, options.cache_gb * 2**30, length, eos)
-        return RowBatch(graph(), limits)
+        limits = BatchLimits(options.max_batch_size, options.prefill_chunk, options.cache_gb * 2**30, length, eos)
+        return ContinuousBatch(graph(), limits)
 
     def scorer() -> Scorer:
         return Scorer(graph(), length, options.prefill_chunk)

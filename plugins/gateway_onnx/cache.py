@@ -45,6 +45,18 @@ class RowCache:
         if source != target:
             self._values[:, target, :, :tokens] = self._values[:, source, :, :tokens]
 
+    def swap(self, one: int, other: int, one_tokens: int, other_tokens: int) -> None:
+        """Exchange two rows that were written so far. A plane at a time, so that little is held twice."""
+        tokens = max(one_tokens, other_tokens)
+        if one == other or tokens == 0:
+            return
+        for plane in self._values:
+            held = plane[one, :, :one_tokens].copy()
+            plane[one, :, :other_tokens] = plane[other, :, :other_tokens]
+            plane[other, :, :one_tokens] = held
+        self.trim(one, other_tokens, one_tokens)
+        self.trim(other, one_tokens, other_tokens)
+
     def trim(self, row: int, tokens: int, used: int) -> None:
         """Give the pages behind the first `tokens` of a row back to the system; `used`: how far it was written."""
         position = self.head_size * 4

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -167,7 +167,7 @@ def _builder_version() -> str:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> Generator[None]:
     """Two processes that want the same folder convert it once; the kernel frees the lock of one that dies."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

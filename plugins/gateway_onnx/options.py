@@ -42,8 +42,9 @@ class OnnxOptions(BaseModel):
     prefill_chunk: int = Field(default=128, ge=16, le=4096)
     """Prompt tokens computed between two steps of the running sequences: larger is faster for prompts and makes the
     others stutter more."""
-    spinning: bool = False
-    """Idle compute threads spin instead of sleeping: a little faster alone, bad beside other engines."""
+    spinning: bool = True
+    """Compute threads spin between two operators of one step instead of sleeping: a quarter faster where the cores are
+    free. They always sleep between steps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Native PyTorch: Transformers' models behind a scheduler that batches step by step. This file imports nothing heavy."""
+"""Native PyTorch: Transformers' models under a scheduler that batches step by step. This file imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ class RowCache:
         self._ends = longest + 1
 
     def plan_chunk(self, slots: Sequence[int], starts: Sequence[int], counts: Sequence[int]) -> None:
-        """The next forward computes `counts[i]` tokens of row `slots[i]` from position `starts[i]` on. They stand at the
-        right end of input row i; what is left of them is padding and is not kept."""
+        """The next forward computes `counts[i]` tokens of row `slots[i]` from position `starts[i]` on. They stand at
+        the right end of input row i; what is left of them is padding and is not kept."""
         self._row_index = None
         self._slots, self._starts, self._counts = slots, starts, counts
         in_order = list(slots) == list(range(slots[0], slots[0] + len(slots)))

@@ -65,20 +65,21 @@ class LanguageModel:
 
     def __init__(self, folder: Path, device: torch.device, dtype: str, max_model_len: int | None = None) -> None:
         """Raises SourceError where the folder cannot be loaded, ConfigError where it cannot be served as asked."""
+        import transformers
         from safetensors import SafetensorError
-        from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM
-        from transformers.masking_utils import sdpa_mask
+        from transformers import masking_utils
         from transformers.utils import logging
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        AttentionInterface.register(ATTENTION, grouped_attention)
-        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        library: Any = transformers
+        masks: Any = masking_utils
+        library.AttentionInterface.register(ATTENTION, grouped_attention)
+        library.AttentionMaskInterface.register(ATTENTION, masks.sdpa_mask)
         on_cpu = device.type == "cpu"
-        loader: Any = AutoModelForCausalLM
         self.device = device
         try:
-            self._model: Any = loader.from_pretrained(
+            self._model: Any = library.AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=DTYPES.get(dtype, torch.float32 if on_cpu else "auto"),
                 attn_implementation=ATTENTION,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> tuple[list[int], list[T
         index = torch.tensor(drawn, device=logits.device)
         draws = [rows[i].random.random() for i in drawn]
         tokens[index] = _draw(logits[index], [wishes[i] for i in drawn], draws)
-    chosen: list[int] = tokens.tolist()
+    chosen: list[int] = _list(tokens)
     reports: list[TokenLogprob | None] = [None] * len(rows)
     told = [i for i, wish in enumerate(wishes) if wish.logprobs is not None]
     if told:
@@ -39,17 +40,21 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> tuple[list[int], list[T
 def logprobs(logits: torch.Tensor, tokens: torch.Tensor, tops: Sequence[int]) -> list[TokenLogprob]:
     """What the model itself gives `tokens[i]` after `logits[i]`, with its `tops[i]` best alternatives."""
     normalizer = logits.logsumexp(-1, keepdim=True)
-    actual: list[float] = (logits.gather(-1, tokens[:, None]) - normalizer)[:, 0].tolist()
+    actual: list[float] = _list((logits.gather(-1, tokens[:, None]) - normalizer)[:, 0])
     most = min(max(tops), logits.shape[-1])
     if not most:
         return [TokenLogprob(value) for value in actual]
     values, ids = logits.topk(most, dim=-1)
-    best: list[list[float]] = (values - normalizer).tolist()
-    names: list[list[int]] = ids.tolist()
+    best: list[list[float]] = _list(values - normalizer)
+    names: list[list[int]] = _list(ids)
     return [
         TokenLogprob(value, tuple(zip(name[:top], row[:top], strict=True)))
         for value, name, row, top in zip(actual, names, best, tops, strict=True)
     ]
+
+
+def _list(tensor: torch.Tensor) -> Any:
+    return tensor.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def _draw(logits: torch.Tensor, wishes: Sequence[Sampling], draws: Sequence[float]) -> torch.Tensor:
@@ -60,7 +65,7 @@ def _draw(logits: torch.Tensor, wishes: Sequence[Sampling], draws: Sequence[floa
         return _invert(scaled.softmax(-1), uniform)
     tokens = torch.empty(len(wishes), dtype=torch.long, device=device)
     free = [i for i, wish in enumerate(wishes) if wish.top_k <= 0 and wish.top_p >= 1.0]
-    bound = [i for i, wish in enumerate(wishes) if i not in set(free)]
+    bound = sorted(set(range(len(wishes))) - set(free))
     if free:
         index = torch.tensor(free, device=device)
         tokens[index] = _invert(scaled[index].softmax(-1), uniform[index])
@@ -80,7 +85,7 @@ def _draw(logits: torch.Tensor, wishes: Sequence[Sampling], draws: Sequence[floa
 def _filter(
     scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, count: int
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """Probabilities of the `count` likeliest tokens, best first, with those beyond top_k, then top_p, at 0; and their ids.
+    """Probabilities of the `count` likeliest tokens, best first, those beyond top_k, then top_p, at 0; and their ids.
 
     None where a row's top_p reaches beyond the `count` likeliest.
     """

@@ -11,9 +11,9 @@ import msgspec
 
 from gateway.types import Message, Receive, Scope
 
-_NULL_NAME = re.compile(rb'"name"\s*:\s*null')
-"""A JSON key with null. Inside a string its quotes would be escaped, so a message's text can never look like it."""
-_PROMPT_OF_MESSAGES = re.compile(rb'"prompt"\s*:\s*\[\s*\{')
+Change = tuple[re.Pattern[bytes], Callable[[dict[str, Any]], None]]
+"""What a body must hold, and what is then done with the request. A key inside a JSON string has escaped quotes, so a
+message's text never looks like one; a key of some deeper object may, and the change then finds nothing to do."""
 
 
 def adapt(scope: Scope, receive: Receive) -> Receive:
@@ -21,10 +21,9 @@ def adapt(scope: Scope, receive: Receive) -> Receive:
     if scope["method"] != "POST":
         return receive
     path: str = scope["path"]
-    if path.endswith("/chat/completions"):
-        return _Asked(scope, receive, _NULL_NAME, drop_null_names).receive
-    if path.endswith("/tokenize"):
-        return _Asked(scope, receive, _PROMPT_OF_MESSAGES, messages_of_prompt).receive
+    for ending, changes in _CHANGES.items():
+        if path.endswith(ending):
+            return _Asked(scope, receive, changes).receive
     return receive
 
 
@@ -36,21 +35,40 @@ def drop_null_names(request: dict[str, Any]) -> None:
             del message["name"]
 
 
+def sample_greedily(request: dict[str, Any]) -> None:
+    """vLLM gives several choices only where it samples: drawing from the best token alone is the same as greedy."""
+    temperature = request.get("temperature")
+    # Below 1e-5 vLLM takes a temperature for 0 (its _SAMPLING_EPS); negative ones are its to refuse.
+    is_greedy = isinstance(temperature, int | float) and 0 <= temperature < 1e-5
+    if is_greedy and isinstance(request.get("n"), int) and request["n"] > 1:
+        request |= {"temperature": 1.0, "top_k": 1, "top_p": 1.0, "min_p": 0.0}
+
+
 def messages_of_prompt(request: dict[str, Any]) -> None:
     """A list of messages under `prompt` is a conversation: evaluation harnesses ask for its templated tokens so."""
-    request["messages"] = request.pop("prompt")
+    prompt = request.get("prompt")
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], dict):
+        request["messages"] = request.pop("prompt")
+
+
+_NULL_NAME: Change = (re.compile(rb'"name"\s*:\s*null'), drop_null_names)
+_CHOICES: Change = (re.compile(rb'"n"\s*:\s*(?!1\b)\d'), sample_greedily)
+_CONVERSATION: Change = (re.compile(rb'"prompt"\s*:\s*\[\s*\{'), messages_of_prompt)
+_CHANGES: dict[str, tuple[Change, ...]] = {
+    "/chat/completions": (_NULL_NAME, _CHOICES),
+    "/completions": (_CHOICES,),
+    "/tokenize": (_NULL_NAME, _CONVERSATION),
+}
+"""By the end of the path; the first that fits counts."""
 
 
 class _Asked:
-    """One request's body: put together, changed where `wanted` is found in it, and handed on as one message."""
+    """One request's body: put together, changed where it must be, and handed on as one message."""
 
-    def __init__(
-        self, scope: Scope, receive: Receive, wanted: re.Pattern[bytes], change: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, changes: tuple[Change, ...]) -> None:
         self._scope = scope
         self._receive = receive
-        self._wanted = wanted
-        self._change = change
+        self._changes = changes
         self._read = False
 
     async def receive(self) -> Message:
@@ -68,16 +86,19 @@ class _Asked:
         return {"type": "http.request", "body": self._changed(b"".join(parts)), "more_body": False}
 
     def _changed(self, body: bytes) -> bytes:
-        if self._wanted.search(body) is None:
+        changes = [change for pattern, change in self._changes if pattern.search(body)]
+        if not changes:
             return body
         try:
             request = msgspec.json.decode(body, type=dict[str, Any])
         except msgspec.DecodeError:
             return body  # Not for us to judge: vLLM's own answer says what is wrong with it.
-        self._change(request)
+        for change in changes:
+            change(request)
         changed = msgspec.json.encode(request)
         length = (b"content-length", str(len(changed)).encode())
-        self._scope["headers"] = [header for header in self._scope["headers"] if header[0] != b"content-length"] + [
-            length
+        self._scope["headers"] = [
+            *(header for header in self._scope["headers"] if header[0] != b"content-length"),
+            length,
         ]
         return changed

@@ -35,7 +35,7 @@ class VllmBackend(Backend):
     def __init__(self, context: BackendContext) -> None:
         super().__init__(context)
         self._options = parse_options(context)
-        self._reaper = Reaper()
+        self.reaper = Reaper()
         self._launch_task: asyncio.Future[tuple[AsyncLLM, Namespace]] | None = None
         self._engine: AsyncLLM | None = None
         self._app: ASGIApp | None = None
@@ -49,7 +49,7 @@ class VllmBackend(Backend):
 
         Raises ConfigError with vLLM's own reason where the model or its settings do not work.
         """
-        await asyncio.to_thread(self._reaper.start)
+        await asyncio.to_thread(self.reaper.start)
         # Imports, weights and waiting for the engine's process: up to a minute, in which the loop goes on turning.
         self._launch_task = asyncio.ensure_future(asyncio.to_thread(self._launch))
         engine, arguments = await asyncio.shield(self._launch_task)
@@ -68,7 +68,7 @@ class VllmBackend(Backend):
             if self._launch_task is not None and not self._launch_task.done():
                 # A start that was given up: without its children the thread comes to an end by itself.
                 while not self._launch_task.done():
-                    await asyncio.to_thread(self._reaper.reap)
+                    await asyncio.to_thread(self.reaper.reap)
                     await asyncio.wait([self._launch_task], timeout=0.2)
                 if not self._launch_task.cancelled() and self._launch_task.exception() is None:
                     self._engine = self._launch_task.result()[0]
@@ -77,7 +77,7 @@ class VllmBackend(Backend):
                 await asyncio.to_thread(engine.shutdown, _GRACE_S)
         finally:
             self._engine = self._launch_task = None
-            await asyncio.to_thread(self._reaper.close)
+            await asyncio.to_thread(self.reaper.close)
 
     async def check_health(self) -> None:
         """Raises Unavailable when the engine's process has died."""
@@ -114,11 +114,11 @@ class VllmBackend(Backend):
         chosen = engine_arguments(self.context, self._options, engine_fields, cpu=cpu)
         frontend = FrontendArgs()
         extra = server_arguments(self.context, self._options, vars(frontend))
-        scratch = self._reaper.scratch
+        scratch = self.reaper.scratch
         settings = surroundings.engine_environment(
             threads=surroundings.compute_threads(self.context.spec.resources.threads), cpu=cpu, scratch=scratch
         )
-        with surroundings.bare_children(), surroundings.environment({**self._reaper.environment(), **settings}):
+        with surroundings.bare_children(), surroundings.environment({**self.reaper.environment(), **settings}):
             try:
                 arguments = AsyncEngineArgs(**chosen)
                 config = arguments.create_engine_config(UsageContext.OPENAI_API_SERVER)

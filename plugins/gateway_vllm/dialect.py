@@ -147,7 +147,9 @@ class _Answer:
         body: bytes = message.get("body", b"")
         event = _chunk(body)
         if event is None:
-            if self._roles and body.startswith(b"data: [DONE]"):
+            if body.startswith(_STREAM_ERROR):
+                self._roles.clear()
+            elif self._roles and body.startswith(b"data: [DONE]"):
                 # A choice that had no content: its role was all it had to say.
                 body = b"".join(_event(role) for role in self._roles.values()) + body
                 self._body = self._pass_events
@@ -188,6 +190,8 @@ def translate(status: int, body: bytes, *, down: bool = False) -> GatewayError:
     elif kind is NotFound and param == "model":
         kind = ModelNotFound
     retry = 1.0 if kind in (TooManyRequests, Unavailable) else None
+    if down and kind is Unavailable:
+        message = "the engine of this model has died; it answers again once it was replaced"
     return kind(message or f"vllm answered {status} without saying why", param=param, retry_after_s=retry)
 
 

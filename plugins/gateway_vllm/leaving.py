@@ -1,5 +1,5 @@
-"""A client leaves in three ways: `http.disconnect`, cancellation, a `send` that fails. vLLM stops computing for the first
-alone, so this room tells it the other two as that one. Knows only ASGI."""
+"""A client leaves in three ways: `http.disconnect`, cancellation, a `send` that fails. vLLM stops computing for the
+first alone, so this room tells it the other two as that one. Knows only ASGI."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ _HERE_INSTEAD = {
 """Engine arguments that the config has a place of its own for."""
 
 _NOT_SERVED_HERE = frozenset(
-    ("host", "port", "grpc_port", "uds", "root_path", "middleware", "api_key", "allowed_origins", "enable_ssl_refresh")
-    + ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs", "ssl_cert_reqs", "ssl_ciphers", "uvicorn_log_level")
+    {"host", "port", "grpc_port", "uds", "root_path", "middleware", "api_key", "allowed_origins", "uvicorn_log_level"}
+    | {"ssl_keyfile", "ssl_certfile", "ssl_ca_certs", "ssl_cert_reqs", "ssl_ciphers", "enable_ssl_refresh"}
 )
 """Server arguments of vLLM's own HTTP server, which does not run here: the gateway listens, authenticates and logs."""
 

@@ -98,6 +98,14 @@ async def test_echo_without_logprobs_spells_the_prompt(dictate: Any) -> None:
         assert event["choices"][0]["text"] == text
 
 
+async def test_offsets_of_generated_text_count_characters_too(dictate: Any) -> None:
+    ids = [*"☃!".encode(), 258]
+    _, client = dictate(Delta(ids, [TokenLogprob(-1.0)] * 5, "stop"))
+    choice = (await client.post(COMPLETIONS, {"prompt": "x", "logprobs": 0})).json()["choices"][0]
+    assert choice["text"] == "☃!"
+    assert choice["logprobs"]["text_offset"] == [0, 0, 0, 1, 2]
+
+
 @pytest.mark.parametrize("scores", [[None], [None, None, None]])
 async def test_scores_of_another_length_are_the_engines_fault(dictate: Any, scores: Any) -> None:
     _, client = dictate(scores=scores)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from tests.openai.conftest import DictatedEngine
 
-from gateway.engine import Delta
+from gateway.engine import Delta, EngineInfo, Generation
 from gateway.errors import Unavailable
+from gateway.openai import build_app
+from gateway.testing import AppClient
 from gateway.testing.client import parse_events
 
 CHAT = "/v1/chat/completions"
@@ -116,9 +121,26 @@ async def test_an_engine_that_crashes_or_forgets_to_finish_is_a_502(dictate: Any
         assert answer.json()["error"]["code"] == "backend_failed"
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_one_failure_does_not_wait_for_the_others(stream: bool) -> None:
+    class OneFails(DictatedEngine):
+        async def generate(self, generation: Generation) -> AsyncGenerator[Delta]:
+            if generation.id.endswith("-0"):
+                raise Unavailable("gone")
+            async for delta in super().generate(generation):
+                yield delta
+
+    engine = OneFails([60.0])
+    client = AppClient(build_app(engine, EngineInfo("m", engine="dictated")))
+    asked = {"prompt": "x", "n": 3, "stream": stream}
+    answer = await asyncio.wait_for(client.post(COMPLETIONS, asked), timeout=2)
+    assert answer.status == 503
+    assert engine.running == 0
+
+
 async def test_copies_stream_side_by_side_and_one_failure_ends_all(dictate: Any) -> None:
     asked = {"prompt": ["x", "y"], "n": 2, "stream": True, "stream_options": {"include_usage": True}}
-    engine, client = dictate(Delta(list(b"a")), 0.01, Delta([*b"b", END], finish_reason="stop"))
+    _, client = dictate(Delta(list(b"a"), cached_tokens=1), 0.01, Delta([*b"b", END], finish_reason="stop"))
     *events, usage = (await client.post(COMPLETIONS, asked)).events()
     texts = ["", "", "", ""]
     reasons: list[int] = []
@@ -129,7 +151,9 @@ async def test_copies_stream_side_by_side_and_one_failure_ends_all(dictate: Any)
             reasons.append(choice["index"])
     assert texts == ["ab"] * 4
     assert sorted(reasons) == [0, 1, 2, 3]
-    assert usage["usage"] == {"prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 16}
+    # A prompt is counted once, however many copies continue it.
+    counts = {"prompt_tokens": 4, "completion_tokens": 12, "total_tokens": 16}
+    assert usage["usage"] == {**counts, "prompt_tokens_details": {"cached_tokens": 2}}
     engine, client = dictate(Delta(list(b"a")), 0.01, Unavailable("gone"))
     answer = await client.post(COMPLETIONS, asked)
     assert answer.events()[-1]["error"]["message"] == "gone"
