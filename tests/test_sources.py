@@ -260,7 +260,7 @@ class TestHub:
         server.server_close()
 
     def run(self, tmp_path: Path, reference: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+        own = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
         return subprocess.run(
             [sys.executable, "-c", RESOLVE, reference, str(tmp_path / "cache")],
             env={**own, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
@@ -384,7 +384,7 @@ class TestConversion:
         before = (copy / "model.safetensors").stat().st_mtime_ns
         started = time.monotonic()
         assert prepare(str(tiny_gguf), copy.parent).path == copy
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 5.0, "a conversion takes ten"
         assert (copy / "model.safetensors").stat().st_mtime_ns == before
 
     def test_a_corrupt_file_is_one_line(self, copy: Path, tiny_gguf: Path) -> None:

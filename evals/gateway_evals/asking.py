@@ -32,7 +32,7 @@ class Output:
     """For generate_until."""
     choices: tuple[Loglikelihood, ...] = ()
     """For multiple_choice, in the sample's order."""
-    request: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What was asked, but for the prompt and the model."""
     finish_reason: str = ""
     latency_s: float = 0.0
@@ -95,9 +95,9 @@ async def _choose(client: GatewayClient, model: ServedModel, spec: TaskSpec, sam
 
 
 def boundary(context: str, continuations: Sequence[str]) -> tuple[str, list[str]]:
-    """Move the context's trailing blanks to the continuations, as lm-eval does: tokenizers join a blank to what follows.
+    """Move the context's trailing blanks to the continuations, as lm-eval does: tokenizers join one to the next word.
 
-    Context and continuation are then encoded whole, and the context's own token count says where the continuation starts.
+    Context and continuation are then encoded whole; the context's own token count says where the latter starts.
     """
     kept = context.rstrip()
     blanks = context[len(kept) :]

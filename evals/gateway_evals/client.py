@@ -117,11 +117,10 @@ class GatewayClient:
         return cast("list[int]", tokens)
 
     async def post(self, url: str, payload: Mapping[str, Any]) -> Answer:
-        """Send until answered. Raises SampleFailed after the last attempt, EvaluationError where going on is useless."""
-        problem = ""
+        """Send until answered. Raises SampleFailed after the last attempt, EvaluationError where none can succeed."""
+        problem, wait_s = "", 0.0
         for attempt in range(1, self._max_attempts + 1):
-            if attempt > 1:
-                await asyncio.sleep(wait_s)
+            await asyncio.sleep(wait_s)
             wait_s = self._backoff(attempt)
             started = time.perf_counter()
             try:

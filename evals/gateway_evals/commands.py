@@ -6,7 +6,7 @@ Exit codes: 0 done, 2 an error, 3 a command line that cannot be meant, 130 Ctrl-
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -201,7 +201,7 @@ def _suite(reference: str, as_json: bool) -> Suite:
 
 
 @contextmanager
-def _errors(as_json: bool) -> Iterator[None]:
+def _errors(as_json: bool) -> Generator[None]:
     """Our errors end as clear lines and an exit code; anything else is a defect and keeps its traceback."""
     from gateway.errors import GatewayError
 

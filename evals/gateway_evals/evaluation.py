@@ -68,9 +68,8 @@ async def choose_models(client: GatewayClient, names: Sequence[str]) -> list[Ser
     served = await client.models()
     unknown = [name for name in names if name not in served]
     if unknown:
-        raise EvaluationError(
-            f"no model {', '.join(map(repr, unknown))} at {client.root}; there are: {', '.join(sorted(served)) or 'none'}"
-        )
+        there = ", ".join(sorted(served)) or "none"
+        raise EvaluationError(f"no model {', '.join(map(repr, unknown))} at {client.root}; there are: {there}")
     return [served[name] for name in dict.fromkeys(names)]
 
 

@@ -1,4 +1,4 @@
-"""From a task's scores to its figures: each metric over each filter, with a standard error. Knows no HTTP and no file."""
+"""From a task's scores to its figures: each metric over each filter, with a standard error. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TaskResult:
     figures: list[Figure]
     each: Mapping[str, Mapping[int, Mapping[str, float]]]
     """Filter to row to metric to value, for metrics that have one for each sample."""
-    unanswered: Mapping[str, int] = field(default_factory=dict)
+    unanswered: Mapping[str, int] = field(default_factory=dict[str, int])
     """Filter to the number of samples in whose text no answer was found. They count as wrong."""
 
     @property

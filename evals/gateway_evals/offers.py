@@ -1,11 +1,11 @@
-"""What this package offers by hook, and what all plugins together offer to an evaluation. Heavy imports wait in factories."""
+"""What this package offers by hook, and what all plugins together offer. Heavy imports wait in factories."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -27,7 +27,7 @@ class Metric(Protocol):
 
 
 @contextmanager
-def _without(module: str) -> Iterator[None]:
+def _without(module: str) -> Generator[None]:
     """Let an import that could do without a module do so. `evaluate` would load Transformers, and torch with it, for
     pipelines that no metric uses: 8 of its 11 seconds and more than half of its memory."""
     if module in sys.modules:
@@ -77,18 +77,15 @@ class Offers:
 
     def __init__(self, plugins: Plugins | None = None) -> None:
         self._plugins = plugins or load()
-        self.metrics: Shelf[Callable[[], object]] = Shelf("metric")
+        self.metrics: Shelf[Callable[..., object]] = Shelf("metric")
         self.scorers: Shelf[Callable[..., object]] = Shelf("scorer")
         manager = self._plugins.manager
         for name, plugin in manager.list_name_plugin():
             if plugin is None:
                 continue
             others = [other for _, other in manager.list_name_plugin() if other is not None and other is not plugin]
-            for hook, shelf in (("register_metrics", self.metrics), ("register_scorers", self.scorers)):
-                put = cast("Callable[[str, Any, str], None]", shelf.put)
-                manager.subset_hook_caller(hook, others)(
-                    register=lambda offer, factory, put=put, by=name: put(offer, factory, by)
-                )
+            manager.subset_hook_caller("register_metrics", others)(register=_putter(self.metrics, name))
+            manager.subset_hook_caller("register_scorers", others)(register=_putter(self.scorers, name))
 
     def judge(self, task: Task) -> Judge:
         """Raises SuiteError, with the YAML path, for names and settings that do not exist."""
@@ -107,6 +104,10 @@ class Offers:
             return shelf.get(name, self._plugins.broken)
         except PluginError as error:
             raise SuiteError(f"{where}: {error.message}") from error
+
+
+def _putter(shelf: Shelf[Callable[..., object]], plugin: str) -> Callable[[str, Callable[..., object]], None]:
+    return lambda name, factory: shelf.put(name, factory, plugin)
 
 
 def _check_settings(metric: object, settings: Mapping[str, Any], where: str) -> None:

@@ -27,7 +27,8 @@ def _compiled(source: str) -> Template:
     environment = ImmutableSandboxedEnvironment(
         loader=BaseLoader(), undefined=StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters["regex_replace"] = _regex_replace
+    filters = cast("dict[str, Any]", environment.filters)
+    filters["regex_replace"] = _regex_replace
     return environment.from_string(source)
 
 

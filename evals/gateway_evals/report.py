@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bars(console: Console) -> Iterator[Callable[[str, int], Callable[[bool], None]]]:
+def bars(console: Console) -> Generator[Callable[[str, int], Callable[[bool], None]]]:
     """Gives a function that adds a bar for one model and returns what to call after each sample."""
     columns = (
         TextColumn("{task.description}"),

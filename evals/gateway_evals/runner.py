@@ -72,8 +72,8 @@ async def run_model(
             failed = sum(len(each.failures) for each in runs)
             if most is not None and failed > most:
                 raise EvaluationError(
-                    f"{failed} of {total} samples of {model.name} failed, more than --fail-on-error {fail_on_error} allows; "
-                    f"the last one: {run.failures.get(sample.doc_id, '')}; what is done stands in {journal.path}"
+                    f"{failed} of {total} samples of {model.name} failed, more than --fail-on-error {fail_on_error} "
+                    f"allows; the last one: {run.failures.get(sample.doc_id, '')}; what is done is in {journal.path}"
                 )
 
     try:

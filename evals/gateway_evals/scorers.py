@@ -35,7 +35,7 @@ class Scorer(Protocol):
 class ChoiceScorer:
     """The choice with the largest log-likelihood; the first among equals.
 
-    `answer`: by the plain sum (lm-eval's acc); `answer_norm`: by the sum over the choice's length in characters (acc_norm).
+    `answer`: by the plain sum (lm-eval's acc); `answer_norm`: by the sum over the choice's characters (acc_norm).
     """
 
     def __init__(self, task: Task) -> None:

@@ -26,7 +26,7 @@ def standard_error(values: Sequence[float]) -> float | None:
 def bootstrap_error(
     compute: Callable[[Sequence[int]], float], count: int, seed: int, rounds: int = 100
 ) -> float | None:
-    """Standard deviation of `compute` over `rounds` draws of `count` places with replacement. None for fewer than two."""
+    """Standard deviation of `compute` over `rounds` draws of `count` places with replacement. None below two."""
     if count < 2:
         return None
     generator = random.Random(seed)  # noqa: S311 (no secret)

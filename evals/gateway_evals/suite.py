@@ -1,4 +1,4 @@
-"""What people write in a suite, as strict pydantic models: lm-eval's spellings where it has one. Reads no file itself."""
+"""What people write in a suite, as strict pydantic models: lm-eval's spellings where it has one. Reads no file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FilterSpec(_Strict):
 
 
 class MetricSpec(BaseModel):
-    """One metric; further keys are handed to the metric (`ignore_case`, …), which refuses those that it does not know."""
+    """One metric; further keys are handed to the metric (`ignore_case`, …), which refuses unknown ones."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

@@ -95,7 +95,7 @@ def _mapping(loader: _SuiteLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key: Any = loader.construct_object(key_node, deep=True)
+        key: Any = loader.construct_object(key_node, deep=True)  # pyright: ignore[reportUnknownMemberType]
         if isinstance(key, str | int | float | bool) and key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
         seen.add(str(key) if not isinstance(key, str | int | float | bool) else key)
@@ -109,4 +109,4 @@ def _refuse_tag(loader: _SuiteLoader, suffix: str, node: yaml.Node) -> Any:
 
 
 _SuiteLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_SuiteLoader.add_multi_constructor("!", _refuse_tag)
+_SuiteLoader.add_multi_constructor("!", _refuse_tag)  # pyright: ignore[reportUnknownMemberType]

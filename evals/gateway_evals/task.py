@@ -88,7 +88,7 @@ class Task:
 def build_tasks(suite: Suite, *, limit: float | None = None, seed: int = 1234) -> list[Task]:
     """All tasks of a suite with their data. `limit`: rows a task (1 or more), or a share (below 1).
 
-    Every sample is rendered once, so that a bad row is known before anything is asked. Raises SuiteError with all problems.
+    Every sample is rendered once, so that a bad row is known before anything is asked. Raises SuiteError, for all.
     """
     tasks: list[Task] = []
     problems: list[str] = []

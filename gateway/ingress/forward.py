@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import GatewayError, NotFound, Unavailable
 from gateway.ingress.answer import AnswerFilter
-from gateway.ingress.request import GatewayRequest
+from gateway.ingress.request import ClientGone, GatewayRequest
 from gateway.routing import RouteTable
 from gateway.types import ASGIApp, Headers, Message, Receive, Scope, Send, Target, Usage
 
@@ -88,6 +88,8 @@ class Forward:
         if answer.gave_way:
             log.warning("request %s: %s gave way with %d", request.id, model, answer.status)
             return False
+        if request.gone:
+            raise ClientGone
         if not answer.done:
             raise Unavailable(f"{model} ended its answer too early")
         return True
@@ -202,6 +204,7 @@ def _receive_for(request: GatewayRequest, model: str, receive: Receive) -> Recei
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
+                request.gone = True
                 return message
 
     return receive_body

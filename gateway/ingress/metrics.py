@@ -51,7 +51,7 @@ class Metrics:
 
     def count(self, record: RequestRecord) -> None:
         """Add one request that is over."""
-        key = (record.door, record.model if record.target else "", record.target, record.outcome)
+        key = (record.door, (record.model or record.target) if record.target else "", record.target, record.outcome)
         children = self._children.get(key)
         if children is None:
             children = self._children[key] = (

@@ -27,6 +27,7 @@ class GatewayRequest:
         "door",
         "fields",
         "first_byte_s",
+        "gone",
         "headers",
         "id",
         "key_id",
@@ -68,6 +69,8 @@ class GatewayRequest:
         self.outcome: Outcome | None = None
         self.first_byte_s: float | None = None
         self.usage = Usage()
+        self.gone = False
+        """Whether the client was seen to hang up."""
         self._changed = False
 
     def read(self, body: bytes) -> None:
@@ -75,7 +78,7 @@ class GatewayRequest:
         self.body = body
         try:
             self.fields = _FIELDS.decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidRequest(f"The body is not a JSON object: {error}") from None
         self.model = self.value("model", str) or ""
         self.stream = bool(self.value("stream", bool))
@@ -89,7 +92,7 @@ class GatewayRequest:
             return None
         try:
             return msgspec.json.decode(raw, type=kind | None)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidRequest(f"`{name}` is not understood: {error}", param=name) from None
 
     def set(self, name: str, value: Any) -> None:

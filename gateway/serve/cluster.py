@@ -100,9 +100,7 @@ def deploy(apps: Iterable[ServeApp]) -> None:
     """Create or change applications, all at once; returns before they are ready."""
     from ray import serve
 
-    targets = [
-        serve.RunTarget(app.build(), name=app.name, route_prefix=app.route_prefix) for app in apps
-    ]
+    targets = [serve.RunTarget(app.build(), name=app.name, route_prefix=app.route_prefix) for app in apps]
     serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
@@ -147,7 +145,9 @@ def _why(application: Any) -> str:
     messages = [str(deployment.message) for deployment in application.deployments.values()] + [str(application.message)]
     text = next((message for message in messages if message.strip()), "no reason was given")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "Error: " in line or "Exception: " in line or line.startswith("gateway.errors.")]
+    errors = [
+        line for line in lines if "Error: " in line or "Exception: " in line or line.startswith("gateway.errors.")
+    ]
     return (errors[-1] if errors else lines[-1]).removeprefix("gateway.errors.")
 
 

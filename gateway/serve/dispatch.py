@@ -74,7 +74,7 @@ class RemoteModel:
             async for part in parts:
                 if first:
                     first = False
-                    head, part = unpack_head(part)  # noqa: PLW2901
+                    head, part = unpack_head(part)
                     await send(_start(head.status, head.headers, head.backend_s))
                     if not part:
                         continue
@@ -173,5 +173,3 @@ def _translated(model: str, error: Exception) -> GatewayError:
         return Unavailable(f"{model} is not answering ({type(error).__name__})", retry_after_s=1)
     log.error("%s failed: %s", model, error)
     return BackendFailed(f"{model} failed to answer ({type(error).__name__})")
-
-

@@ -35,5 +35,5 @@ async def _one(model: str) -> None:
     except TimeoutError:
         raise ConfigError(f"{model} started, but made no token within {WITHIN_S:.0f} s") from None
     head, content = unpack_head(answer)
-    if head.status != 200:  # noqa: PLR2004
+    if head.status != 200:
         raise ConfigError(f"{model} started, but answers {head.status}: {content[:500].decode(errors='replace')}")

@@ -106,7 +106,9 @@ def apply(path: Path, *, port: int | None = None) -> None:
     from gateway.ingress.auth import hash_keys
 
     given = [key for key in os.environ.pop(KEYS_VARIABLE, "").split(",") if key.strip()]
-    key_hashes = list(dict.fromkeys([*hash_keys([*config.server.api_keys, *given]), *(() if given else running.key_hashes)]))
+    key_hashes = list(
+        dict.fromkeys([*hash_keys([*config.server.api_keys, *given]), *(() if given else running.key_hashes)])
+    )
     preflight.require_host(config, key_hashes)
     os.environ.update(QUIET)
     prepare(config.models, found)
@@ -170,7 +172,9 @@ def _wait_for(names: list[str], bars: object) -> None:
 
     def show(states: Mapping[str, str]) -> None:
         for name, state in states.items():
-            reports[name]("" if state == "RUNNING" else state.lower().replace("_", " "), 1.0 if state == "RUNNING" else 0.3)
+            reports[name](
+                "" if state == "RUNNING" else state.lower().replace("_", " "), 1.0 if state == "RUNNING" else 0.3
+            )
 
     cluster.wait(names, within_s=READY_WITHIN_S, progress=show)
 
@@ -182,7 +186,7 @@ def _first_tokens(config: GatewayConfig, url: str) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     with httpx.Client(trust_env=False, timeout=10) as client:
         for address in [f"{url}/health", *(f"{url}/m/{name}/health" for name in config.models)]:
-            while (answer := _get(client, address)) != 200:  # noqa: PLR2004
+            while (answer := _get(client, address)) != 200:
                 if time.monotonic() > deadline:
                     raise ConfigError(f"{address} answers {answer} still")
                 time.sleep(0.1)
@@ -227,5 +231,3 @@ def _interrupt(stop: threading.Event) -> None:
         return
     stop.set()
     raise _Interrupted
-
-

@@ -78,7 +78,7 @@ def require_port(host: str, port: int) -> None:
         try:
             sock.bind((host, port))
         except OSError as error:
-            if error.errno == 98:  # noqa: PLR2004 (EADDRINUSE)
+            if error.errno == 98:
                 raise ConfigError(
                     f"port {port} on {host} is in use: stop what listens there, or set server.port (or --port) to another"
                 ) from error

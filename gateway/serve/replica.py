@@ -17,13 +17,13 @@ from gateway.apps import AppContext
 from gateway.backend import Backend
 from gateway.config import GatewayConfig, LimitSpec, ModelSpec, parse
 from gateway.errors import GatewayError, ModelNotFound
-from gateway.ingress.auth import check_loopback
+from gateway.ingress.auth import LoopbackOnly
 from gateway.ingress.doors import DoorPolicy, fast_lane, wide_door
 from gateway.ingress.limits import InFlight
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.record import Record, answer_lifespan
-from gateway.serve.contexts import context_of
 from gateway.serve.answering import streamed_answer, whole_answer
+from gateway.serve.contexts import context_of
 from gateway.serve.dispatch import ServeFleet, broadcast
 from gateway.serve.wire import Call, unpack_call
 from gateway.types import ASGIApp, Message, ModelCard, Receive, Scope, Send
@@ -90,7 +90,7 @@ class ModelReplica:
             plugins=self._plugins,
         )
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201 (Serve's name)
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._door
 
     async def check_health(self) -> None:
@@ -171,7 +171,7 @@ class GatewayReplica:
             plugins=self._plugins,
         )
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._door
 
     async def cards(self) -> Mapping[str, ModelCard | None]:
@@ -200,24 +200,13 @@ class AppReplica:
 
     async def __init__(self, name: str, context: Mapping[str, Any]) -> None:
         offer = plugins.load().app(name)
-        self._app = await asyncio.to_thread(offer.build, AppContext(**context))
-        self._guard_host = False
+        self._app = LoopbackOnly(await asyncio.to_thread(offer.build, AppContext(**context)))
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        self._guard_host = not user_config.get("key_hashes")
+        self._app.enabled = not user_config.get("key_hashes")
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201
-        return self._guarded
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._guard_host:
-            try:
-                check_loopback(dict(scope["headers"]))
-            except GatewayError as error:
-                await send({"type": "http.response.start", "status": error.status, "headers": error.headers()})
-                await send({"type": "http.response.body", "body": error.to_json()})
-                return
-        await self._app(scope, receive, send)
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return self._app
 
 
 class Lifespan:
@@ -241,7 +230,9 @@ class Lifespan:
             await asyncio.wait([self._task], timeout=5)
 
     async def _run(self) -> None:
-        await self._app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self._inbox.get, self._outbox.put)
+        await self._app(
+            {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self._inbox.get, self._outbox.put
+        )
 
     async def _step(self, name: str) -> None:
         task = self._task

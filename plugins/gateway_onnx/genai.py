@@ -58,6 +58,7 @@ class GenaiBatch:
             json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["vocab_size"]
         )
         self._max_model_len = max_model_len
+        self._paged = made.provider == "cuda"
         self._eos = eos
         self._open_scorer = scorer
         self._scorer: Scorer | None = None
@@ -70,6 +71,8 @@ class GenaiBatch:
         if generation.sampling.logprobs is not None:
             self._need_scorer("logprobs")
         sampling = generation.sampling
+        if sampling.seed is not None and sampling.temperature > 0 and not self._paged:
+            raise Unsupported("onnx with `batching: genai` takes no seed on a CPU; `batching: rows` does", param="seed")
         options: Any = self._library.RequestOptions()
         options.set_max_session_tokens(min(self._max_model_len, len(generation.prompt) + sampling.max_tokens))
         request: Any = self._engine.create_request(options=options)
@@ -85,7 +88,11 @@ class GenaiBatch:
             turn.set_top_k(sampling.top_k)
             if sampling.seed is not None:
                 turn.set_seed(sampling.seed % 2**31)
-        turn_id = request.begin_turn(np.asarray(generation.prompt, np.int32), turn)
+        try:
+            turn_id = request.begin_turn(np.asarray(generation.prompt, np.int32), turn)
+        except RuntimeError as error:
+            request.close()
+            raise BackendFailed(f"onnxruntime-genai: {error}") from error
         self._turns[generation.id] = _Turn(generation, request, turn_id)
 
     def score(self, id: str, prompt: Sequence[int], top: int) -> None:
@@ -137,6 +144,10 @@ class GenaiBatch:
             self._turns.pop(turn.generation.id)
             stopped = event.finish_reason == self._library.FinishReason.EOS
             turn.finish_reason = "stop" if stopped else "length"
+            if stopped and not new and len(self._eos) == 1:
+                # The Engine keeps the end token to itself; where there is only one, we know which it was.
+                new = list(self._eos)
+                turn.made += new
             turn.request.close()
         elif not new:
             return None

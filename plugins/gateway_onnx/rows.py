@@ -112,7 +112,7 @@ class Rows:
 
     def _oldest(self) -> int:
         """The row to be overwritten: an empty one, else the one unused for longest."""
-        rows = [row for row in range(self.running, len(self.places))]
+        rows = range(self.running, len(self.places))
         return min(rows, key=lambda row: (place.turn + 1 if (place := self.places[row]) is not None else 0, row))
 
     def _most_alike(self, tokens: Sequence[int]) -> tuple[Running | None, int]:
@@ -136,7 +136,7 @@ class Rows:
 
 
 def common_prefix(one: Sequence[int], other: Sequence[int], limit: int) -> int:
-    """How many tokens two sequences share from the start, `limit` at most. Slices compare in C: halving beats a loop."""
+    """Tokens that two sequences share from the start, `limit` at most. Slices compare in C: halving beats a loop."""
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2

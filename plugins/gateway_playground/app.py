@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from gateway.apps import AppContext
@@ -40,9 +40,10 @@ POLICY = b"; ".join(
 """Content-Security-Policy: whatever a model writes, the browser asks no other host for anything."""
 
 ICON = (
-    b'<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns=%27http://www.w3.org/2000/svg%27 viewBox=%270 0 32 32%27%3E'
+    b'<link rel="icon" href="data:image/svg+xml,%3Csvg '
+    b"xmlns=%27http://www.w3.org/2000/svg%27 viewBox=%270 0 32 32%27%3E"
     b"%3Crect width=%2732%27 height=%2732%27 rx=%278%27 fill=%27%236366f1%27/%3E"
-    b"%3Cpath d=%27M8 10h16v10H15l-5 4v-4H8z%27 fill=%27white%27/%3E%3C/svg%3E\">"
+    b'%3Cpath d=%27M8 10h16v10H15l-5 4v-4H8z%27 fill=%27white%27/%3E%3C/svg%3E">'
 )
 """In the page itself: a browser would else ask the gateway's root for /favicon.ico, where there is none."""
 
@@ -68,12 +69,12 @@ def build(context: AppContext) -> ASGIApp:
     client = GatewayClient(context.base_url, options.read_timeout_s)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         await client.aclose()
 
     outer = FastAPI(lifespan=lifespan, openapi_url=None)
-    gr.mount_gradio_app(
+    gr.mount_gradio_app(  # pyright: ignore[reportUnknownMemberType]
         outer,
         build_page(options, client),
         path="/",

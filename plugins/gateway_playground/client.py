@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from gateway_playground.failures import AskFailed, message_in, of_status, of_transport
+from gateway_playground.failures import AskError, message_in, of_status, of_transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class _Usage(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 class GatewayClient:
@@ -100,7 +100,7 @@ class GatewayClient:
         await self._http.aclose()
 
     async def models(self, key: str) -> list[ServedModel]:
-        """What is served, in the gateway's order. Raises AskFailed."""
+        """What is served, in the gateway's order. Raises AskError."""
         try:
             answer = await self._http.get("/v1/models", headers=_headers(key), timeout=10)
         except httpx.HTTPError as error:
@@ -111,12 +111,12 @@ class GatewayClient:
             rows = cast("list[dict[str, Any]]", msgspec.json.decode(answer.content)["data"])
             return [_served(row) for row in rows]
         except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
-            raise AskFailed(f"What answers at {self.base_url} is not a gateway.") from error
+            raise AskError(f"What answers at {self.base_url} is not a gateway.") from error
 
     async def ask(self, question: Question) -> AsyncGenerator[Piece]:
         """Stream one answer. Closing the generator closes the connection, which ends the generation at the server.
 
-        Raises AskFailed, also in the middle of an answer.
+        Raises AskError, also in the middle of an answer.
         """
         started = False
         try:
@@ -140,7 +140,7 @@ class GatewayClient:
                     finished = finished or bool(piece.finish_reason)
                     yield piece
                 if not finished:
-                    raise AskFailed("The connection to the model was lost: the answer is not complete.")
+                    raise AskError("The connection to the model was lost: the answer is not complete.")
         except httpx.HTTPError as error:
             raise of_transport(error, self.base_url, started=started) from error
 
@@ -149,12 +149,12 @@ def _headers(key: str) -> dict[str, str]:
     if not key:
         return {}
     if not key.isascii() or not key.isprintable():
-        raise AskFailed("This is not a key: keys are plain letters, digits and signs.", needs_key=True)
+        raise AskError("This is not a key: keys are plain letters, digits and signs.", needs_key=True)
     return {"authorization": f"Bearer {key}"}
 
 
 def _served(row: dict[str, Any]) -> ServedModel:
-    facts = row.get("gateway") or {}
+    facts: dict[str, Any] = row.get("gateway") or {}
     # The address is the one outside clients use; from here the same path leads there on this machine, and a key
     # can never be sent to another host.
     path = urlsplit(str(facts.get("url") or "")).path.rstrip("/") or "/v1"
@@ -167,10 +167,10 @@ def _piece(data: str) -> Piece:
     try:
         chunk = msgspec.json.decode(data, type=_Chunk)
     except msgspec.DecodeError as error:
-        raise AskFailed("The model sent something that is not an answer.") from error
+        raise AskError("The model sent something that is not an answer.") from error
     if chunk.error is not None:
-        said = message_in({"error": msgspec.json.decode(chunk.error)})
-        raise AskFailed(f"The answer broke off: {said or 'the model failed'}")
+        said = message_in({"error": chunk.error})
+        raise AskError(f"The answer broke off: {said or 'the model failed'}")
     choice = chunk.choices[0] if chunk.choices else _Choice()
     return Piece(
         text=choice.delta.content or "",

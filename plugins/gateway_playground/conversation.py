@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from gateway_playground.client import GatewayClient, Piece, Question
-from gateway_playground.failures import AskFailed
+from gateway_playground.failures import AskError
 from gateway_playground.pace import Paced
 
 UPDATE_S = 0.05
@@ -108,7 +108,7 @@ class Conversation:
                         turn.add(piece, after_s)
                     yield turn
             turn.stopped = paced.stopped
-        except AskFailed as failure:
+        except AskError as failure:
             turn.failure = failure.message
         finally:
             turn.done = True

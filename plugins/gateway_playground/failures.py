@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 
-class AskFailed(Exception):
+class AskError(Exception):
     """An answer that did not come, or broke off. `message` is for the person and says what to do."""
 
     def __init__(self, message: str, *, needs_key: bool = False) -> None:
@@ -17,39 +17,43 @@ class AskFailed(Exception):
         self.needs_key = needs_key
 
 
-def of_status(status: int, body: bytes, headers: httpx.Headers, *, model: str = "", with_key: bool = False) -> AskFailed:
+def of_status(status: int, body: bytes, headers: httpx.Headers, *, model: str = "", with_key: bool = False) -> AskError:
     """The failure behind an answer that is not a 200."""
     said = told(body)
     match status:
         case 401 if with_key:
-            return AskFailed("The gateway does not know this key. Check it under Settings.", needs_key=True)
+            return AskError("The gateway does not know this key. Check it under Settings.", needs_key=True)
         case 401:
-            return AskFailed("This gateway needs a key. Enter yours under Settings.", needs_key=True)
+            return AskError("This gateway needs a key. Enter yours under Settings.", needs_key=True)
         case 403:
-            return AskFailed(f"Not allowed: {said or 'this key may not do that'}.")
+            return AskError(f"Not allowed: {said or 'this key may not do that'}.")
         case 404:
-            return AskFailed(said or f"{model or 'This page'} is not served here. Refresh the list and pick another model.")
+            return AskError(
+                said or f"{model or 'This page'} is not served here. Refresh the list and pick another model."
+            )
         case 413:
-            return AskFailed("This conversation is too large for the gateway. Clear it and start anew.")
+            return AskError("This conversation is too large for the gateway. Clear it and start anew.")
         case 429:
             after = headers.get("retry-after", "")
             when = f"in {after} s" if after.isdigit() else "in a moment"
-            return AskFailed(f"The gateway is busy. Try again {when}.")
+            return AskError(f"The gateway is busy. Try again {when}.")
         case 503:
-            return AskFailed(f"{model or 'The model'} is not up at the moment{_because(said)}. Try again or pick another.")
+            return AskError(
+                f"{model or 'The model'} is not up at the moment{_because(said)}. Try again or pick another."
+            )
         case _ if status < 500:
-            return AskFailed(f"The gateway refused this: {said or f'status {status}'}")
+            return AskError(f"The gateway refused this: {said or f'status {status}'}")
         case _:
-            return AskFailed(f"The gateway failed to answer (status {status}){_because(said)}.")
+            return AskError(f"The gateway failed to answer (status {status}){_because(said)}.")
 
 
-def of_transport(error: httpx.HTTPError, base_url: str, *, started: bool = False) -> AskFailed:
+def of_transport(error: httpx.HTTPError, base_url: str, *, started: bool = False) -> AskError:
     """The failure behind a connection that could not be made, or was lost."""
     if started:
-        return AskFailed("The connection to the model was lost: the answer is not complete.")
+        return AskError("The connection to the model was lost: the answer is not complete.")
     if isinstance(error, httpx.ReadTimeout):
-        return AskFailed("The model gave no answer in time. Try again, or pick another.")
-    return AskFailed(f"The gateway does not answer at {base_url}. It may be starting, or it has stopped.")
+        return AskError("The model gave no answer in time. Try again, or pick another.")
+    return AskError(f"The gateway does not answer at {base_url}. It may be starting, or it has stopped.")
 
 
 def told(body: bytes) -> str:

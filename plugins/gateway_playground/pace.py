@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Paced(Generic[T]):
     """A stream in batches: at most one each `every` seconds, none of them later than that after its first item.
 
-    `stop()` may be called from anywhere on the loop: the source is closed at once and the batches end, as if it were over.
+    `stop()` may be called from anywhere on the loop: the source is closed at once and the batches end as if over.
     What waits is bounded by what the source brings in `every` seconds, since whoever reads this asks again by then.
     """
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.themes import Soft
 
 from gateway_playground.client import GatewayClient, Question, ServedModel
 from gateway_playground.conversation import Conversation, Turn
-from gateway_playground.failures import AskFailed
+from gateway_playground.failures import AskError
 from gateway_playground.options import PlaygroundOptions
 from gateway_playground.render import messages
 
@@ -24,7 +25,7 @@ Update = dict[Any, Any]
 
 def look() -> dict[str, Any]:
     """Theme and style sheet: fonts of the system, so that nothing is fetched and nothing jumps."""
-    theme = gr.themes.Soft(primary_hue="indigo", neutral_hue="slate", font=["sans-serif"], font_mono=["monospace"])
+    theme = Soft(primary_hue="indigo", neutral_hue="slate", font=["sans-serif"], font_mono=["monospace"])
     theme.font = SYSTEM_FONT
     theme.font_mono = SYSTEM_MONO
     return {"theme": theme, "css_paths": [Path(__file__).with_name("style.css")]}
@@ -90,7 +91,7 @@ class _Page:
         with gr.Accordion("Settings", open=False, elem_id="settings") as self.settings:
             self.key = gr.Textbox(
                 label="API key",
-                info="Stays in this page and is gone when it is closed.",
+                placeholder="Kept in this page only, gone when it is closed",
                 type="password",
                 elem_id="key",
                 html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
@@ -119,12 +120,14 @@ class _Page:
             "api_visibility": "private",
         }
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        gr.on([self.prompt.submit, self.send.click], self._ask, [self.prompt, *asked_with], **streams)
+        gr.on(  # pyright: ignore[reportUnknownMemberType]
+            [self.prompt.submit, self.send.click], self._ask, [self.prompt, *asked_with], **streams
+        )
         self.chat.retry(self._again, asked_with, **streams)
         self.chat.clear(self._clear, [self.conversation], [self.chat], **quick)
         self.stop.click(self._stop, [self.conversation], None, **quick)
         listed = [self.model, self.served, self.notice, self.settings]
-        gr.on(
+        gr.on(  # pyright: ignore[reportUnknownMemberType]
             [self.blocks.load, self.refresh.click, self.key.submit, self.key.blur],
             self._list_models, [self.key, self.model], listed, **quick,
         )  # fmt: skip
@@ -132,7 +135,7 @@ class _Page:
     async def _list_models(self, key: str | None, chosen: str | None) -> Update:
         try:
             served = await self.client.models((key or "").strip())
-        except AskFailed as failure:
+        except AskError as failure:
             update = {self.notice: gr.HTML(_notice(failure.message), visible=True)}
             return update | {self.settings: gr.Accordion(open=True)} if failure.needs_key else update
         names = [model.name for model in served]
@@ -143,9 +146,7 @@ class _Page:
             self.notice: gr.HTML("" if names else _notice("The gateway serves no model yet."), visible=not names),
         }
 
-    async def _ask(
-        self, prompt: str | None, conversation: Conversation, *asked_with: Any
-    ) -> AsyncGenerator[Update]:
+    async def _ask(self, prompt: str | None, conversation: Conversation, *asked_with: Any) -> AsyncGenerator[Update]:
         if not (prompt or "").strip() or conversation.streaming is not None:
             return
         conversation.turns.append(Turn(str(prompt), model=""))

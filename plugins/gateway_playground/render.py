@@ -18,8 +18,8 @@ _ENTITY = re.compile(r"&(?=#?\w+;)")
 def safe(text: str) -> str:
     """Markdown in which HTML is text and an image is a link that waits for a click.
 
-    Code keeps its signs as they are: Markdown itself shows them as text there. Where this and the page's Markdown reader
-    differ about what is code, the page's sanitizer and its Content-Security-Policy still stand behind.
+    Code keeps its signs as they are: Markdown itself shows them as text there. Where this and the page's Markdown
+    reader differ about what is code, the page's sanitizer and its Content-Security-Policy still stand behind.
     """
     shown: list[str] = []
     prose: list[str] = []

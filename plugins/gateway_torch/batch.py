@@ -1,4 +1,4 @@
-"""Which row stands in which slot of the cache: those that generate first, without gaps. Knows no model and no thread."""
+"""Which row stands in which slot of the cache: those that generate first, without gaps. Knows no model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Batch:
         return max((len(row.tokens) for row in self.rows), default=0)
 
     def fits(self, more: int, tokens: int) -> bool:
-        """Whether the cache can hold `more` rows beside these, the longest of all having so many tokens. One always fits."""
+        """Whether `more` rows can stand beside these, the longest of all having so many tokens. One always can."""
         count = len(self.rows) + more
         return count <= 1 or count * room(tokens) <= self.cache.limit
 

@@ -109,7 +109,8 @@ class Scheduler:
                     self._try(turns, model)
                 turns.fail(Unavailable("the torch engine has stopped"))
         except Exception as error:
-            log.debug("the torch engine's thread ended", exc_info=True)
+            if ready.done():
+                log.exception("the torch engine's thread ended")
             _call(loop, _settle, ready, error)
         finally:
             self._closed = True

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import hashlib
+import importlib
 from argparse import Namespace
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -51,13 +53,14 @@ class VllmBackend(Backend):
         """
         await asyncio.to_thread(self.reaper.start)
         # Imports, weights and waiting for the engine's process: up to a minute, in which the loop goes on turning.
+        await asyncio.to_thread(_import_vllm)
         self._launch_task = asyncio.ensure_future(asyncio.to_thread(self._launch))
         engine, arguments = await asyncio.shield(self._launch_task)
         self._engine = engine
         await engine.reset_mm_cache()
         self._app = Dialect(
             await self._make_app(engine, arguments),
-            is_down=lambda: engine.errored,
+            is_down=self._is_down,
             reasoning=bool(arguments.structured_outputs_config.reasoning_parser),
         )
 
@@ -73,15 +76,18 @@ class VllmBackend(Backend):
                 if not self._launch_task.cancelled() and self._launch_task.exception() is None:
                     self._engine = self._launch_task.result()[0]
             await self._lifespan.aclose()
-            if (engine := self._engine) is not None:
-                await asyncio.to_thread(engine.shutdown, _GRACE_S)
+            if self._engine is not None:
+                await asyncio.to_thread(self._engine.shutdown, _GRACE_S)
         finally:
             self._engine = self._launch_task = None
+            # vLLM's lifespan froze what there was, so that its cycles would never be found.
+            gc.unfreeze()
+            gc.collect()
             await asyncio.to_thread(self.reaper.close)
 
     async def check_health(self) -> None:
         """Raises Unavailable when the engine's process has died."""
-        if self._engine is None or self._engine.errored or self._server.should_exit:
+        if self._is_down():
             raise Unavailable(f"the vllm engine of {self.context.name} has died")
 
     @property
@@ -100,9 +106,11 @@ class VllmBackend(Backend):
         told to drop it, which it does before its next step."""
         return self._engine.get_num_unfinished_requests() if self._engine is not None else 0
 
+    def _is_down(self) -> bool:
+        return self._engine is None or self._engine.errored or self._server.should_exit
+
     def _launch(self) -> tuple[AsyncLLM, Namespace]:
         """The engine, ready, and the arguments of its app. Blocks; runs in a thread."""
-        surroundings.silence()
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.entrypoints.launchers.cli_args import FrontendArgs
         from vllm.platforms import current_platform
@@ -116,7 +124,11 @@ class VllmBackend(Backend):
         extra = server_arguments(self.context, self._options, vars(frontend))
         scratch = self.reaper.scratch
         settings = surroundings.engine_environment(
-            threads=surroundings.compute_threads(self.context.spec.resources.threads), cpu=cpu, scratch=scratch
+            threads=surroundings.compute_threads(self.context.spec.resources.threads),
+            cpu=cpu,
+            eager=bool(chosen.get("enforce_eager")),
+            scratch=scratch,
+            compiled=self.context.cache.absolute() / f"{self.context.digest or 'model'}-inductor",
         )
         with surroundings.bare_children(), surroundings.environment({**self.reaper.environment(), **settings}):
             try:
@@ -165,3 +177,11 @@ class VllmBackend(Backend):
             capabilities=tuple(capabilities),
             root=str(self.context.model_path),
         )
+
+
+def _import_vllm() -> None:
+    """Import what `start` needs. By itself: modules that fail on this machine leave tracebacks in vLLM's tables, and
+    with them every frame above, which would otherwise hold the engine for good."""
+    surroundings.silence()
+    for name in ("v1.engine.async_llm", "entrypoints.launchers.app", "entrypoints.launchers.api_server.app_state"):
+        importlib.import_module(f"vllm.{name}")

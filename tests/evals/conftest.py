@@ -1,4 +1,4 @@
-"""Real servers for the harness: the echo backend under uvicorn, and small foreign servers that break in their own ways."""
+"""Real servers for the harness: the echo backend under uvicorn, and suites that are written on the spot."""
 
 from __future__ import annotations
 

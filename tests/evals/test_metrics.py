@@ -114,7 +114,7 @@ def test_filters_say_where_no_answer_was_found() -> None:
     ],
 )
 def test_filters_that_do_not_exist(step: dict[str, str], expected: str) -> None:
-    with pytest.raises(SuiteError, match="at.filter_list") as caught:
+    with pytest.raises(SuiteError, match=r"at\.filter_list") as caught:
         build_chain(FilterSpec.model_validate({"name": "n", "filter": [step]}), "at")
     assert expected in caught.value.message
 

@@ -12,8 +12,11 @@ from gateway.openai import build_app
 from gateway.testing import AppClient
 from gateway_echo.tokenizer import ByteTokenizer
 
-Saying = Delta | Exception | float
+Said = Delta | Exception | float
 """A delta, an error to raise, or seconds to wait."""
+
+Saying = Said | Callable[[Generation], Said]
+"""The same, where copies of one request are told different things."""
 
 
 class DictatedEngine:
@@ -33,6 +36,8 @@ class DictatedEngine:
         self.running += 1
         try:
             for saying in self._sayings:
+                if callable(saying):
+                    saying = saying(generation)
                 if isinstance(saying, Exception):
                     raise saying
                 if isinstance(saying, float):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from tests.openai.conftest import DictatedEngine
 
-from gateway.engine import Delta, EngineInfo, Generation
+from gateway.engine import Delta, Generation
 from gateway.errors import Unavailable
-from gateway.openai import build_app
-from gateway.testing import AppClient
 from gateway.testing.client import parse_events
 
 CHAT = "/v1/chat/completions"
@@ -122,16 +118,11 @@ async def test_an_engine_that_crashes_or_forgets_to_finish_is_a_502(dictate: Any
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_one_failure_does_not_wait_for_the_others(stream: bool) -> None:
-    class OneFails(DictatedEngine):
-        async def generate(self, generation: Generation) -> AsyncGenerator[Delta]:
-            if generation.id.endswith("-0"):
-                raise Unavailable("gone")
-            async for delta in super().generate(generation):
-                yield delta
+async def test_one_failure_does_not_wait_for_the_others(dictate: Any, stream: bool) -> None:
+    def first_fails(generation: Generation) -> Any:
+        return Unavailable("gone") if generation.id.endswith("-0") else 60.0
 
-    engine = OneFails([60.0])
-    client = AppClient(build_app(engine, EngineInfo("m", engine="dictated")))
+    engine, client = dictate(first_fails)
     asked = {"prompt": "x", "n": 3, "stream": stream}
     answer = await asyncio.wait_for(client.post(COMPLETIONS, asked), timeout=2)
     assert answer.status == 503

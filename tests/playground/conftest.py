@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from playwright.sync_api import Browser
@@ -22,7 +23,7 @@ def house() -> Iterator[House]:
 @pytest.fixture(scope="module")
 def locked_house() -> Iterator[House]:
     """A house that asks for KEY."""
-    with on_a_port(lambda url: House(url, keys=(KEY,))) as (_, house):
+    with on_a_port(partial(House, keys=(KEY,))) as (_, house):
         yield house
 
 

@@ -1,10 +1,10 @@
-"""Drives the playground's page as a person would: finds things by their labels, waits for what is seen. Knows no server."""
+"""Drives the playground's page as a person would: finds things by labels, waits for what is seen. Knows no server."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,7 +27,7 @@ _PART = "#chat .bot > .message:last-child .prose > p:only-child"
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium() -> Generator[Browser]:
     """Headless Chromium of the system (Debian package `chromium`), with a profile that is thrown away."""
     path = shutil.which("chromium")
     if path is None:
@@ -53,7 +53,13 @@ class PlaygroundPage:
 
     @classmethod
     def tab(
-        cls, browser: Browser, url: str, *, width: int = 1200, height: int = 850, scheme: Literal["light", "dark"] = "light"
+        cls,
+        browser: Browser,
+        url: str,
+        *,
+        width: int = 1200,
+        height: int = 850,
+        scheme: Literal["light", "dark"] = "light",
     ) -> PlaygroundPage:
         """A fresh tab with no memory, not opened yet. Close it with `close`."""
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
@@ -152,9 +158,10 @@ class PlaygroundPage:
         return names
 
     def open_settings(self) -> None:
-        if not self.page.get_by_label("System prompt", exact=True).is_visible():
+        system = self.page.get_by_label("System prompt", exact=True)
+        if not system.is_visible():
             self.page.get_by_role("button", name="Settings").click()
-        expect(self.page.get_by_label("System prompt", exact=True)).to_be_visible()
+        expect(system).to_be_visible()
 
     def set_key(self, key: str) -> None:
         """Type a key and leave its field, upon which the page lists the models anew."""

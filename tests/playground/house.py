@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +41,7 @@ class House:
 
     base_url: str
     keys: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """(path, body) of every chat request, in order."""
     backends: dict[str, Backend] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class House:
 
 
 @contextmanager
-def on_a_port(make: Any) -> Iterator[tuple[str, Any]]:
+def on_a_port(make: Any) -> Generator[tuple[str, Any]]:
     """Run `make(base_url)`, an ASGI app, under uvicorn on a free port in a thread; (base_url, app)."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

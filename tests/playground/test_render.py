@@ -1,0 +1,51 @@
+"""Text of prompts and answers as the page may show it."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway_playground.conversation import Turn
+from gateway_playground.render import facts, messages, safe
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain *text*", "plain *text*"),
+        ("a < b && c > d", "a < b && c > d"),
+        ("<script>x</script>", "&lt;script>x&lt;/script>"),
+        ("![a](http://h/x.png)", "&#33;[a](http://h/x.png)"),
+        ("&lt;b&gt;", "&amp;lt;b&amp;gt;"),
+        ("`<b>` <b>", "`<b>` &lt;b>"),
+        ("```\n<b>\n```\n<b>", "```\n<b>\n```\n&lt;b>"),
+        ("```\n<b> still open", "```\n<b> still open"),
+        ("~~~\n```\n<b>\n~~~\n<i>", "~~~\n```\n<b>\n~~~\n&lt;i>"),
+        ("unclosed ` <b>", "unclosed ` &lt;b>"),
+    ],
+)
+def test_html_and_images_are_text_outside_of_code(text: str, shown: str):
+    assert safe(text) == shown
+
+
+def test_facts_tell_speed_after_the_first_token():
+    turn = Turn("q", "m", "a", target="replica-1", pieces=11, first_token_s=0.25, last_token_s=1.25, done=True)
+    assert facts(turn) == "10.0 tokens/s · first token 250 ms · about 11 tokens · replica-1"
+    turn.completion_tokens = 21
+    turn.length_limited = True
+    assert facts(turn) == "20.0 tokens/s · first token 250 ms · 21 tokens · replica-1 · ended at max tokens"
+
+
+def test_facts_claim_no_speed_where_all_came_at_once():
+    turn = Turn("q", "m", "a", pieces=1, completion_tokens=50, first_token_s=1.5, last_token_s=1.5, done=True)
+    assert facts(turn) == "first token 1.50 s · 50 tokens · m"
+
+
+def test_a_failure_is_shown_in_place_of_facts_and_cannot_be_markup():
+    turn = Turn("q", "m", "half", failure="no *such* <b>model</b>\nat all", done=True)
+    assert messages([turn])[-1]["content"] == ["half", r"**no \*such\* &lt;b>model&lt;/b> at all**"]
+
+
+def test_reasoning_stands_before_its_answer():
+    shown = messages([Turn("q", "m", "a", reasoning="because", done=True)])
+    assert [message["content"] for message in shown][:2] == ["q", "because"]
+    assert shown[1]["metadata"] == {"title": "Reasoning", "status": "done"}
