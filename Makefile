@@ -35,7 +35,7 @@ $(BIN)/uv:
 $(READY): $(LOCK) pyproject.toml | $(BIN)/uv
 	@echo "Installing $(LOCK) into $(VENV) …"
 	@rm -f $(VENV)/.ready-*
-	@$(BIN)/uv pip sync -q --python $(BIN)/python $(UV_INDEX) $(LOCK)
+	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python $(UV_INDEX) $(LOCK)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
 

@@ -23,12 +23,16 @@ app = typer.Typer(
 new = typer.Typer(help="Write the beginnings of something that works.", no_args_is_help=True)
 app.add_typer(new, name="new")
 
-Config = Annotated[Path | None, typer.Argument(help="A config file; default: the one for this machine.", show_default=False)]
+Config = Annotated[
+    Path | None, typer.Argument(help="A config file; default: the one for this machine.", show_default=False)
+]
 RequiredConfig = Annotated[Path, typer.Argument(help="A config file.")]
 Port = Annotated[int | None, typer.Option(help="Which gateway, where several run on this machine.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Url = Annotated[str, typer.Option("--url", envvar="GATEWAY_URL", help="The gateway's address.")]
-Key = Annotated[str, typer.Option("--api-key", envvar="GATEWAY_API_KEY", help="A key, where keys are on.", show_default=False)]
+Key = Annotated[
+    str, typer.Option("--api-key", envvar="GATEWAY_API_KEY", help="A key, where keys are on.", show_default=False)
+]
 
 LOCAL_URL = "http://127.0.0.1:8000"
 
@@ -162,7 +166,13 @@ def status(port: Port = None, as_json: AsJson = False) -> None:
     health = get_json(f"{running.url}/health", "", accept=(200, 503))
     if as_json:
         return console.print_json(
-            {"url": running.url, "pid": running.pid, "config": running.config, "status": health["status"], "models": health["models"]}
+            {
+                "url": running.url,
+                "pid": running.pid,
+                "config": running.config,
+                "status": health["status"],
+                "models": health["models"],
+            }
         )
     console.out().print(f"{running.url} is {health['status']} (process {running.pid}, {running.config})")
     return console.table("", ["model", "state"], list(health["models"].items()))
@@ -170,14 +180,18 @@ def status(port: Port = None, as_json: AsJson = False) -> None:
 
 @new.command("plugin")
 def new_plugin(
-    name: Annotated[str, typer.Argument(help="What the backend is called in a config: lower case, `-` or `_` between words.")],
+    name: Annotated[
+        str, typer.Argument(help="What the backend is called in a config: lower case, `-` or `_` between words.")
+    ],
     folder: Annotated[Path | None, typer.Option("--folder", help="Where to write it; default: ./gateway-NAME.")] = None,
 ) -> None:
     """Write a backend plugin that works: a package, its entry point, and a test that uses the shipped contract."""
     from gateway import console, scaffold
 
     written = scaffold.write_plugin(name, folder)
-    console.out().print(f"[green]✓[/] wrote {written}\n\n  pip install -e '{written}[test]'\n  pytest {written}\n", soft_wrap=True)
+    console.out().print(
+        f"[green]✓[/] wrote {written}\n\n  pip install -e '{written}[test]'\n  pytest {written}\n", soft_wrap=True
+    )
 
 
 def default_config() -> Path:

@@ -14,10 +14,10 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
+    from gateway.apps import AppOffer
     from gateway.backend import BackendOffer
     from gateway.ingress.request import GatewayRequest
     from gateway.routing import Policy
-    from gateway.apps import AppOffer
     from gateway.sources import SourceOffer
     from gateway.types import ModelCard, RequestRecord
 

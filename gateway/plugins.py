@@ -14,9 +14,9 @@ from gateway import hookspecs
 from gateway.errors import PluginError
 
 if TYPE_CHECKING:
+    from gateway.apps import AppOffer
     from gateway.backend import BackendOffer
     from gateway.routing import Policy
-    from gateway.apps import AppOffer
     from gateway.sources import SourceOffer
 
 log = logging.getLogger("gateway.plugins")
@@ -124,8 +124,7 @@ class Plugins:
 
 def load(points: Iterable[EntryPoint] | None = None) -> Plugins:
     """Import every installed plugin, ours included: they all come by entry point. One that fails is kept with its reason."""
-    from gateway import sources
-    from gateway import routing
+    from gateway import routing, sources
 
     modules: list[tuple[str, Any]] = [("gateway.sources", sources), ("gateway.routing", routing)]
     broken: dict[str, str] = {}

@@ -17,7 +17,7 @@ Headers = list[tuple[bytes, bytes]]
 """Header names are lower-case bytes, as ASGI has them."""
 
 Outcome = Literal["ok", "client_error", "server_error", "rejected", "disconnected"]
-"""How a request ended: answered, refused for what it asked, failed by us, turned away (401, 403, 429), left by its client."""
+"""How a request ended: answered, wrongly asked, failed by us, turned away (401, 403, 429), or left by its client."""
 
 Door = Literal["wide", "lane"]
 """`/v1` (the wide door: routes and falls back) or `/m/<model>/v1` (the fast lane)."""
@@ -42,7 +42,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """What is known of one request once it is over. Every request ends in exactly one. Holds no prompt and no answer."""
+    """What is known of one request once it is over: exactly one for each. Holds no prompt and no answer."""
 
     request_id: str
     door: Door

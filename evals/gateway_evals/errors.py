@@ -24,7 +24,7 @@ class EvaluationError(GatewayError):
     code = "evaluation_error"
 
 
-class SampleFailed(EvaluationError):  # noqa: N818 (says what happened, as the tree's other names do)
+class SampleFailed(EvaluationError):
     """One sample got no usable answer, after all retries."""
 
     code = "sample_failed"

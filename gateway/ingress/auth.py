@@ -54,8 +54,11 @@ def require_loopback_or_keys(host: str, keys: Iterable[str]) -> None:
 
 
 class Authenticate:
-    """With keys: `Authorization: Bearer KEY` or `x-api-key: KEY`. Without: `Host` (and `Origin`, if any) must be loopback
-    names, so that a web page that a person happens to visit cannot reach the gateway through their browser."""
+    """With keys: `Authorization: Bearer KEY` or `x-api-key: KEY`.
+
+    Without: `Host` (and `Origin`, if any) must be loopback names, so that a web page that a person happens to visit
+    cannot reach the gateway through their browser.
+    """
 
     def __init__(self, layer: Layer, key_hashes: Iterable[str] = ()) -> None:
         self._layer = layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.config import LimitSpec
 from gateway.ingress.auth import Authenticate
@@ -24,7 +24,7 @@ class DoorPolicy:
     """What can change while a door is open: who may come in, and how much."""
 
     key_hashes: tuple[str, ...] = ()
-    limits: LimitSpec = LimitSpec()
+    limits: LimitSpec = field(default_factory=LimitSpec)
 
 
 def wide_door(

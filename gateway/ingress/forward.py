@@ -30,7 +30,7 @@ NOT_RETURNED = frozenset({b"x-request-id", b"content-length", b"server", b"date"
 """Set by the server in front, or anew."""
 
 BACKEND_SECONDS = "gateway.backend_s"
-"""Key in a start message: how long the backend itself took until it began to answer, where that was measured nearer to it."""
+"""Key in a start message: how long the backend itself took until it began to answer, measured beside it."""
 
 Order = Callable[[GatewayRequest], Sequence[Target]]
 """Whom to ask for a request, in order. Raises ModelNotFound."""
@@ -98,8 +98,19 @@ class Forward:
 class _Passing:
     """The `send` that a target is given."""
 
-    __slots__ = ("_asked_at", "_filter", "_final", "_held", "_model", "_request", "_send", "done", "gave_way", "started",
-                 "status")  # fmt: skip
+    __slots__ = (
+        "_asked_at",
+        "_filter",
+        "_final",
+        "_held",
+        "_model",
+        "_request",
+        "_send",
+        "done",
+        "gave_way",
+        "started",
+        "status",
+    )
 
     def __init__(self, request: GatewayRequest, model: str, asked: str, send: Send, *, final: bool) -> None:
         self._request = request
@@ -173,6 +184,10 @@ def _is_events(headers: Headers) -> bool:
 
 def _scope_for(request: GatewayRequest, model: str, scope: Scope) -> Scope:
     headers: Headers = [pair for pair in scope["headers"] if pair[0] not in NOT_FORWARDED]
+    if request.fields:
+        # It was read as JSON, so it is JSON, whatever a client's default says (curl: a form).
+        headers = [pair for pair in headers if pair[0] != b"content-type"]
+        headers.append((b"content-type", b"application/json"))
     if request.method == "POST":
         headers.append((b"content-length", str(len(request.body_for(model))).encode()))
     return {

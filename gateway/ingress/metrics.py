@@ -28,25 +28,33 @@ class Metrics:
     inventions do not become labels."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        new = {"registry": self.registry}
-        self._requests = Counter("gateway_requests", "Requests that ended, by outcome.", _LABELS, **new)
+        self.registry = registry = CollectorRegistry()
+        self._requests = Counter("gateway_requests", "Requests that ended, by outcome.", _LABELS, registry=registry)
         self._latency = Histogram(
-            "gateway_request_duration_seconds", "Arrival to last byte.", _LABELS, buckets=_SECONDS, **new
+            "gateway_request_duration_seconds", "Arrival to last byte.", _LABELS, buckets=_SECONDS, registry=registry
         )
         self._ttft = Histogram(
             "gateway_time_to_first_token_seconds",
             "Arrival to the first byte of a stream's body.",
             _LABELS,
             buckets=_SECONDS,
-            **new,
+            registry=registry,
         )
-        self._prompt = Counter("gateway_prompt_tokens", "Prompt tokens of answered requests.", _LABELS, **new)
-        self._completion = Counter("gateway_completion_tokens", "Tokens that were generated.", _LABELS, **new)
+        self._prompt = Counter(
+            "gateway_prompt_tokens", "Prompt tokens of answered requests.", _LABELS, registry=registry
+        )
+        self._completion = Counter(
+            "gateway_completion_tokens", "Tokens that were generated.", _LABELS, registry=registry
+        )
         self._fallbacks = Counter(
-            "gateway_fallbacks", "Targets that were asked and gave way to the next.", _LABELS, **new
+            "gateway_fallbacks", "Targets that were asked and gave way to the next.", _LABELS, registry=registry
         )
-        self.in_flight = Gauge("gateway_requests_in_flight", "Requests being answered now.", ("door",), **new)
+        self.in_flight = Gauge(
+            "gateway_requests_in_flight", "Requests being answered now.", ("door",), registry=registry
+        )
+        self.generations = Gauge(
+            "gateway_generations_running", "Sequences in a model's engine now.", ("model",), registry=registry
+        )
         self._children: dict[tuple[str, ...], tuple[Counter, Histogram, Histogram, Counter, Counter, Counter]] = {}
 
     def count(self, record: RequestRecord) -> None:

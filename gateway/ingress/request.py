@@ -136,7 +136,7 @@ class GatewayRequest:
 
 
 async def read_body(receive: Receive, declared: int, largest: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be over `largest` bytes, ClientGone on a hang-up."""
+    """The whole body. Raises BodyTooLarge as soon as it is over `largest` bytes, ClientGone on a hang-up."""
     too_large = f"The body is larger than {largest} bytes, the most this gateway accepts"
     if declared > largest:
         raise BodyTooLarge(too_large)
@@ -162,5 +162,5 @@ async def read_body(receive: Receive, declared: int, largest: int) -> bytes:
     return b"".join(parts)
 
 
-class ClientGone(Exception):  # noqa: N818 (not an error of anyone's)
+class ClientGone(Exception):
     """The client hung up; there is nobody to answer."""

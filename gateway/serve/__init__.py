@@ -1,1 +1,1 @@
-"""The only rooms that import ray: applications from a config, replicas, dispatch between them, and the local cluster."""
+"""The only rooms that import ray: from a config to applications, replicas, dispatch, a local cluster."""

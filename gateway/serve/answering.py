@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from gateway.errors import GatewayError
 from gateway.serve.wire import Call, Head, pack_head
@@ -36,7 +36,7 @@ async def whole_answer(app: ASGIApp, call: Call) -> bytes:
     return pack_head(head, parts[0] if len(parts) == 1 else b"".join(parts))
 
 
-async def streamed_answer(app: ASGIApp, call: Call) -> AsyncIterator[bytes]:
+async def streamed_answer(app: ASGIApp, call: Call) -> AsyncGenerator[bytes]:
     """The app's answer in messages: the first leaves at once; later parts are joined only while the reader is behind.
 
     Closing the iterator cancels the app and waits for its end.
@@ -52,8 +52,8 @@ async def streamed_answer(app: ASGIApp, call: Call) -> AsyncIterator[bytes]:
 
     task = asyncio.ensure_future(app(_scope(call), _body_then_nothing(call), send))
     task.add_done_callback(queue.finish)
+    first = True
     try:
-        first = True
         while (part := await queue.get()) is not None:
             if first:
                 first = False

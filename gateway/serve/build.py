@@ -1,5 +1,9 @@
 """A config → Serve applications: one per model, one for the gateway, one per app. The same for one machine and many."""
 
+# Ray's own annotations are partial; what it returns is checked where it is used.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUntypedClassDecorator=false
+
 from __future__ import annotations
 
 import hashlib

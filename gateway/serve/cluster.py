@@ -1,5 +1,9 @@
 """A local Ray with Serve on it: started, given applications, watched until they are ready, and taken down whole."""
 
+# Ray's own annotations are partial; what it returns is checked where it is used.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUntypedClassDecorator=false
+
 from __future__ import annotations
 
 import contextlib
@@ -63,18 +67,18 @@ def start(config: GatewayConfig, session: Session) -> Cluster:
     from ray import serve
 
     try:
-        context = ray.init(
+        ray.init(
             address="local",
             namespace="serve",
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.CRITICAL,
             configure_logging=True,
             _temp_dir=str(session.folder),
             _node_ip_address=_NODE,
             object_store_memory=200 * 1024 * 1024,
         )
-        cluster.address = context.address_info["gcs_address"]
+        cluster.address = ray.get_runtime_context().gcs_address
         serve.start(http_options={"host": config.server.host, "port": config.server.port, "keep_alive_timeout_s": 600})
     except BaseException:
         cluster.stop()
@@ -91,7 +95,7 @@ def join(instance: Instance) -> None:
         address=instance.ray_address,
         namespace="serve",
         log_to_driver=False,
-        logging_level="error",
+        logging_level=logging.CRITICAL,
         _node_ip_address=_NODE,
     )
 

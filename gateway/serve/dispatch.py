@@ -1,11 +1,15 @@
 """From the ingress to a model's replica: a model as an ASGI app over a Serve handle."""
 
+# Ray's own annotations are partial; what it returns is checked where it is used.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUntypedClassDecorator=false
+
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, cast
 
 import msgspec
 from ray import serve
@@ -71,7 +75,7 @@ class RemoteModel:
         parts = self._stream.remote(call)
         try:
             first = True
-            async for part in parts:
+            async for part in cast(AsyncIterator[bytes], parts):
                 if first:
                     first = False
                     head, part = unpack_head(part)

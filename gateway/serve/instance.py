@@ -1,4 +1,4 @@
-"""What other commands know of a gateway that runs on this machine: a small file, readable by its owner alone. No ray."""
+"""What other commands know of a gateway on this machine: a small file, readable by its owner alone. No ray."""
 
 from __future__ import annotations
 

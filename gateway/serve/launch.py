@@ -1,4 +1,4 @@
-"""`gateway serve` and `gateway apply`: prepare the models, start or change what runs, wait until every model answers."""
+"""`gateway serve` and `gateway apply`: prepare models, start or change what runs, wait until every model answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
+from rich.progress import Progress
 
 from gateway import console, plugins
 from gateway.config import GatewayConfig, ModelSpec, load
@@ -42,7 +43,7 @@ def serve(path: Path, *, host: str | None = None, port: int | None = None) -> No
     preflight.require_memory(config.models.values())
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: _interrupt(stop))
+        signal.signal(number, lambda _number, _frame: _interrupt(stop))
     try:
         prepare(config.models, found)
         _run(config, path, key_hashes, hash_keys(keys), began, stop)
@@ -106,9 +107,8 @@ def apply(path: Path, *, port: int | None = None) -> None:
     from gateway.ingress.auth import hash_keys
 
     given = [key for key in os.environ.pop(KEYS_VARIABLE, "").split(",") if key.strip()]
-    key_hashes = list(
-        dict.fromkeys([*hash_keys([*config.server.api_keys, *given]), *(() if given else running.key_hashes)])
-    )
+    environment_hashes = hash_keys(given) if given else running.key_hashes
+    key_hashes = list(dict.fromkeys([*hash_keys(config.server.api_keys), *environment_hashes]))
     preflight.require_host(config, key_hashes)
     os.environ.update(QUIET)
     prepare(config.models, found)
@@ -129,7 +129,9 @@ def apply(path: Path, *, port: int | None = None) -> None:
         gone = before - {app.name for app in apps}
         cluster.remove(sorted(gone))
         _first_tokens(config, running.url)
-    instance.write(_with_config(running, path, running.key_hashes if not given else hash_keys(given)))
+    running.config = str(path.absolute())
+    running.key_hashes = environment_hashes
+    instance.write(running)
     added = sorted({app.name for app in apps} - before)
     console.out().print(
         f"[green]✓[/] {running.url} now serves {path}"
@@ -159,16 +161,10 @@ def _overridden(config: GatewayConfig, host: str | None, port: int | None) -> Ga
     return config.model_copy(update={"server": config.server.model_copy(update=changes)})
 
 
-def _with_config(running: instance.Instance, path: Path, key_hashes: list[str]) -> instance.Instance:
-    running.config = str(path.absolute())
-    running.key_hashes = key_hashes
-    return running
-
-
-def _wait_for(names: list[str], bars: object) -> None:
+def _wait_for(names: list[str], bars: Progress) -> None:
     from gateway.serve import cluster
 
-    reports = {name: console.reporter(bars, name) for name in names}  # pyright: ignore[reportArgumentType]
+    reports = {name: console.reporter(bars, name) for name in names}
 
     def show(states: Mapping[str, str]) -> None:
         for name, state in states.items():

@@ -1,5 +1,9 @@
 """What runs in Serve's replicas: one model with its fast lane, the gateway's wide door, a plugin's app."""
 
+# Ray's own annotations are partial; what it returns is checked where it is used.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUntypedClassDecorator=false
+
 from __future__ import annotations
 
 import asyncio
@@ -122,7 +126,7 @@ class ModelReplica:
                 yield part
         finally:
             self._in_flight.__exit__()
-            await parts.aclose()  # pyright: ignore[reportAttributeAccessIssue] (it is a generator)
+            await parts.aclose()
 
     async def describe(self) -> bytes:
         """The model's card, packed."""
@@ -130,6 +134,7 @@ class ModelReplica:
 
     async def snapshot(self) -> tuple[str, bytes]:
         """This replica's name and what it has counted."""
+        self._metrics.generations.labels(self._name).set(self._backend.running())
         return serve.get_replica_context().replica_tag, self._metrics.snapshot()
 
     async def __del__(self) -> None:

@@ -67,7 +67,7 @@ def open_session(config: GatewayConfig) -> Session:
 
 
 def environment(config: GatewayConfig, folder: Path) -> dict[str, str]:
-    """The variables for one gateway whose temporary files live in `folder`. Two gateways on one machine share nothing."""
+    """The variables for one gateway whose temporary files live in `folder`; two on one machine share nothing."""
     variables = {**QUIET, **THROUGHPUT, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": f"{config.server.drain_s:g}"}
     if haproxy_available():
         stats, metrics = free_ports(2)

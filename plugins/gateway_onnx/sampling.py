@@ -52,13 +52,18 @@ def _best(values: NDArray[np.float32], count: int) -> NDArray[np.intp]:
 
 
 def _nucleus(weights: NDArray[np.float32], top_p: float) -> NDArray[np.intp]:
-    """The smallest set of best candidates that holds `top_p` of the weight, best first: at least one."""
+    """Indices of the smallest set of best candidates that holds `top_p` of the weight: at least one."""
     total = float(weights.sum(dtype=np.float64))
     # Everything at or below this, taken together, weighs less than the nucleus may leave out: only the rest is sorted.
     likely: NDArray[np.intp] = np.flatnonzero(weights > (1 - top_p) * total / weights.size * (1 - 1e-6))
-    order: NDArray[np.intp] = likely[np.argsort(-weights[likely], kind="stable")]
-    heap: NDArray[np.float64] = weights[order].cumsum(dtype=np.float64)
-    return order[: int(heap.searchsorted(top_p * total)) + 1]
+    # Sorting values is ten times as fast as sorting indices by them.
+    falling: NDArray[np.float32] = np.sort(weights[likely])[::-1]
+    heap: NDArray[np.float64] = falling.cumsum(dtype=np.float64)
+    count = min(int(heap.searchsorted(top_p * total)) + 1, falling.size)
+    limit = falling[count - 1]
+    above: NDArray[np.intp] = likely[weights[likely] > limit]
+    equal: NDArray[np.intp] = likely[weights[likely] == limit]
+    return np.concatenate([above, equal[: count - above.size]])
 
 
 def _draw(weights: NDArray[np.float32], chance: float) -> int:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from gateway_torch.scheduler import Scheduler
 
 SPIN_COUNT = "10000"
-"""How long a compute thread that waits for another keeps its core. With OpenMP's own 300,000 a single busy process beside
-the engine brought two cores from 218 tokens a second to almost none; without spinning a quiet machine loses 40 %."""
+"""How long a compute thread that waits for another keeps its core. With OpenMP's own 300,000 one busy process beside
+the engine brought two cores from 218 tokens a second to almost none; without any, a quiet machine loses 40 %."""
 
 CAPABILITIES = ("chat", "completions", "echo", "logprobs", "prompt_logprobs", "tokenize")
 

@@ -1,0 +1,28 @@
+"""One running gateway for all end-to-end tests: three engines on the real model, echoes beside them, the playground."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.running import Gateway, free_port, serving
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """The shipped config, and models that fail on demand."""
+    config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
+    config["models"]["echo"] = {"backend": "echo"}
+    config["models"]["echo-slow"] = {"backend": "echo", "options": {"delay_ms": 50}}
+    config["models"]["broken"] = {"backend": "echo", "options": {"fail": "always"}}
+    config["routes"]["backup"] = {"targets": ["broken", "echo"]}
+    config["routes"]["shared"] = {"policy": "weighted", "targets": [{"model": "echo"}, {"model": "echo-slow"}]}
+    path = tmp_path_factory.mktemp("gateway") / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    with serving(path, free_port()) as running:
+        yield running

@@ -1,0 +1,109 @@
+"""A real `gateway serve` in a process of its own, started and ended by tests, with nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+GATEWAY = [sys.executable, "-m", "gateway"]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def run(
+    *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """A `gateway` command to its end."""
+    return subprocess.run(
+        [*GATEWAY, *arguments], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
+    )
+
+
+@dataclass
+class Gateway:
+    """One that runs."""
+
+    process: subprocess.Popen[str]
+    port: int
+    lines: list[str] = field(default_factory=list)
+    """Everything it has printed."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    @property
+    def seconds(self) -> float:
+        """What it says of how long it took."""
+        found = re.search(r"Ready after (\d+) s", self.output)
+        if found is None:
+            raise AssertionError(f"not ready:\n{self.output}")
+        return float(found[1])
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """End it with a signal. Returns the seconds it took; raises if anything that it started is left."""
+        children = self.descendants()
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(60)
+        took = time.monotonic() - began
+        _, alive = psutil.wait_procs(children, timeout=1)
+        left = [" ".join(process.cmdline()) for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+        for process in alive:
+            process.kill()
+        if left:
+            raise AssertionError(f"left behind: {left}")
+        return took
+
+
+@contextmanager
+def serving(config: Path, port: int, env: Mapping[str, str] | None = None, within_s: float = 240) -> Iterator[Gateway]:
+    """Serve a config until the block ends."""
+    process = subprocess.Popen(
+        [*GATEWAY, "serve", str(config), "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    gateway = Gateway(process, port)
+    ready = threading.Event()
+
+    def read() -> None:
+        for line in process.stdout or ():
+            gateway.lines.append(line)
+            if line.startswith("curl "):
+                ready.set()
+        ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        if not ready.wait(within_s) or process.poll() is not None:
+            raise AssertionError(f"the gateway did not become ready:\n{gateway.output}")
+        yield gateway
+    finally:
+        if process.poll() is None:
+            gateway.stop()
