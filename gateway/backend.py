@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 Report = Callable[[str, float], None]
-"""Progress of long work: (what is being done, the share done from 0 to 1). Cheap to call; may be called from a thread."""
+"""Progress of long work: (what is being done, the share done from 0 to 1). Cheap; may be called from a thread."""
 
 
 def silent(what: str, share: float) -> None:
@@ -46,13 +46,13 @@ class Backend(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Load the model. After this, `app` answers. Blocking work belongs in threads: health checks share this loop."""
+        """Load the model; then `app` answers. Blocking work belongs in threads: health checks share this loop."""
 
     @abstractmethod
     async def stop(self) -> None:
         """Release everything: threads, child processes, memory. Called once, also after a failed start."""
 
-    async def check_health(self) -> None:
+    async def check_health(self) -> None:  # noqa: B027 (a backend that cannot break has nothing to say)
         """Raise if this backend can no longer answer; its replica is then replaced. Cheap: called every few seconds."""
 
     @property

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from gateway import __version__
+from gateway.overview import Overview
 
 DEFAULT_CONFIG = Path("deployments/local.yaml")
 """Used where `gateway serve` is given none; outside a checkout, the copy that ships in the package."""
 
 app = typer.Typer(
     name="gateway",
+    cls=Overview,
     help="One gateway in front of many models: vLLM, ONNX Runtime and PyTorch behind one OpenAI-compatible endpoint.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -74,10 +76,13 @@ def check(config: RequiredConfig, as_json: AsJson = False) -> None:
     from gateway.serve import preflight
 
     try:
-        parsed = configs.load(config)
-        problems = [f"{config}: {problem}" for problem in preflight.check(parsed, plugins.load())]
+        # Also the sound parts of a config with errors are asked about, so that one look finds all there is.
+        parsed, problems = configs.examine(configs.read(config))
+        problems += preflight.check(parsed, plugins.load())
     except ConfigError as error:
         problems = error.message.splitlines()
+    else:
+        problems = [f"{config}: {problem}" for problem in problems]
     if as_json:
         console.print_json({"ok": not problems, "errors": problems})
     elif not problems:

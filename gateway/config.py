@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
@@ -71,9 +72,9 @@ class RouteSpec(_Strict):
     @classmethod
     def _names_alone(cls, value: Any) -> Any:
         """`targets: [a, b]` is short for `targets: [{model: a}, {model: b}]`."""
-        return (
-            [{"model": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
-        )
+        if not isinstance(value, list):
+            return value
+        return [{"model": item} if isinstance(item, str) else item for item in cast(list[Any], value)]
 
 
 class AppSpec(_Strict):
@@ -123,25 +124,7 @@ class GatewayConfig(_Strict):
 
     @model_validator(mode="after")
     def _names_meet(self) -> GatewayConfig:
-        problems: list[str] = []
-        for name, route in self.routes.items():
-            if name in self.models:
-                problems.append(f"routes.{name}: a model has this name already; choose another")
-            for index, target in enumerate(route.targets):
-                if target.model not in self.models:
-                    problems.append(
-                        f"routes.{name}.targets[{index}].model: no model {target.model!r}; models: {', '.join(self.models)}"
-                    )
-        if self.default_model is not None and self.default_model not in {**self.models, **self.routes}:
-            problems.append(f"default_model: no model or route {self.default_model!r}")
-        prefixes: dict[str, str] = {}
-        for name in self.apps:
-            prefix = self.prefix_of(name)
-            if re.match(r"^/(v1|m|v2|health|metrics|tokenize|detokenize|tokenizer_info)(/|$)", prefix):
-                problems.append(f"apps.{name}.route_prefix: {prefix} belongs to the gateway; choose another")
-            elif prefix in prefixes:
-                problems.append(f"apps.{name}.route_prefix: {prefix} is taken by apps.{prefixes[prefix]}")
-            prefixes[prefix] = name
+        problems = _clashes(self, self.models)
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -157,6 +140,11 @@ class GatewayConfig(_Strict):
 
 def load(path: Path) -> GatewayConfig:
     """Read a config file. Raises ConfigError with every problem at once, one a line, each with its YAML path."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> dict[Any, Any]:
+    """A config file's YAML as it stands. Raises ConfigError where it cannot be read; never repeats the file's text."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -164,20 +152,88 @@ def load(path: Path) -> GatewayConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
     try:
-        data = yaml.load(text, Loader=_NoDuplicates)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+        data: Any = yaml.load(text, Loader=_NoDuplicates)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        # PyYAML's own message quotes the line, which may hold a key.
+        mark = error.problem_mark or error.context_mark
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{path}: is not YAML: {error.problem or error.context}{where}") from None
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(f"{path}: is not YAML: {error.reason} at position {error.position}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping with `models:`, found {type(data).__name__}")
-    return parse(data, str(path))
+        kind = "nothing" if data is None else type(data).__name__
+        raise ConfigError(f"{path}: expected a mapping with `models:`, found {kind}")
+    return cast(dict[Any, Any], data)
 
 
 def parse(data: Any, origin: str = "config") -> GatewayConfig:
     """Check a config that was read already. `origin` stands before each problem."""
+    config, problems = examine(data)
+    if problems:
+        raise ConfigError("\n".join(f"{origin}: {problem}" for problem in problems))
+    return config
+
+
+def examine(data: Any) -> tuple[GatewayConfig, list[str]]:
+    """Every problem, each with its YAML path, and the config; with problems, only its sound models, routes and apps."""
     try:
-        return GatewayConfig.model_validate(data)
+        return GatewayConfig.model_validate(data), []
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{origin}: {line}" for line in _lines(error))) from error
+        problems = _lines(error)
+        places: set[tuple[int | str, ...]] = {problem["loc"] for problem in error.errors(include_url=False)}
+    written: dict[str, Any] = cast(dict[str, Any], data) if isinstance(data, dict) else {}
+    broken = {place[:2] for place in places}
+    config = GatewayConfig.model_construct(
+        server=ServerSpec(),
+        default_model=None if ("default_model",) in broken else written.get("default_model"),
+        models=_sound(written, "models", ModelSpec, broken),
+        routes=_sound(written, "routes", RouteSpec, broken),
+        apps=_sound(written, "apps", AppSpec, broken),
+    )
+    if () not in places:
+        # Names are compared last by pydantic, and not at all where anything else is wrong.
+        models: Any = written.get("models")
+        names = cast(dict[Any, Any], models) if isinstance(models, dict) else {}
+        problems += _clashes(config, [str(name) for name in names])
+    return config, problems
+
+
+_Spec = TypeVar("_Spec", bound=_Strict)
+
+
+def _sound(written: dict[str, Any], section: str, kind: type[_Spec], broken: Collection[Any]) -> dict[str, _Spec]:
+    if (section,) in broken:
+        return {}
+    entries: dict[str, Any] = written.get(section, {})
+    return {name: kind.model_validate(entry) for name, entry in entries.items() if (section, name) not in broken}
+
+
+def _clashes(config: GatewayConfig, models: Collection[str]) -> list[str]:
+    """Names that lead nowhere or are given twice. `models`: every model's name, also of those with other problems."""
+    problems: list[str] = []
+    for name, route in config.routes.items():
+        if name in models:
+            problems.append(f"routes.{name}: a model has this name already; choose another")
+        for index, target in enumerate(route.targets):
+            if target.model not in models:
+                problems.append(
+                    f"routes.{name}.targets[{index}].model: no model {target.model!r}; models: {', '.join(models)}"
+                )
+    if config.default_model is not None and config.default_model not in {*models, *config.routes}:
+        problems.append(f"default_model: no model or route {config.default_model!r}")
+    prefixes: dict[str, str] = {}
+    for name in config.apps:
+        prefix = config.prefix_of(name)
+        if re.match(r"^/(v1|m|v2|health|metrics|tokenize|detokenize|tokenizer_info)(/|$)", prefix):
+            problems.append(f"apps.{name}.route_prefix: {prefix} belongs to the gateway; choose another")
+        elif prefix in prefixes:
+            problems.append(f"apps.{name}.route_prefix: {prefix} is taken by apps.{prefixes[prefix]}")
+        prefixes[prefix] = name
+    return problems
 
 
 def _lines(error: ValidationError) -> list[str]:
@@ -185,12 +241,15 @@ def _lines(error: ValidationError) -> list[str]:
     for problem in error.errors(include_url=False):
         path = ""
         for part in problem["loc"]:
-            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+            if part != "[key]":
+                path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
         if problem["type"] == "value_error":
             context = problem.get("ctx", {}).get("error", problem["msg"])
             lines += [f"{path}: {line}" if path else line for line in str(context).splitlines()]
         elif problem["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown setting")
+        elif problem["loc"][-1:] == ("[key]",):
+            lines.append(f"{path}: a name is letters, digits, `.`, `_`, `-`, at most 64, the first a letter or digit")
         else:
             # A value may be a secret (api_keys): only its shape is told, never itself.
             lines.append(f"{path}: {problem['msg']}")
@@ -201,19 +260,18 @@ class _NoDuplicates(yaml.SafeLoader):
     """YAML lets a later key silently replace an earlier one; a config must not lose a model that way."""
 
 
-def _mapping(loader: _NoDuplicates, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+def _construct(loader: _NoDuplicates, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
-
-
-def _construct(loader: _NoDuplicates, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    return _mapping(loader, node, deep=True)
+        # `<<` is no key: what it brings may be replaced by the mapping's own.
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key: Any = loader.construct_object(key_node, deep=True)  # pyright: ignore[reportUnknownMemberType]
+        if isinstance(key, Hashable):
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
 _NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct)

@@ -1,4 +1,4 @@
-"""What a backend without an HTTP surface offers: typed engines that `gateway.openai.build_app` dresses as OpenAI endpoints.
+"""What a backend without an HTTP surface offers: a typed engine that `gateway.openai.build_app` dresses as an API.
 
 An engine speaks token ids. Chat templates, detokenizing, stop strings, JSON and streams belong to `gateway.openai`.
 """
@@ -49,12 +49,12 @@ class TokenLogprob:
 
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
-    """(token id, logprob), best first. Holds exactly `Sampling.logprobs` entries; the chosen token may not be among them."""
+    """(token id, logprob), best first: exactly `Sampling.logprobs` entries; the chosen token may not be among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What became ready since the last one. An engine that is ahead of its reader joins tokens; it never waits to do so."""
+    """What became ready since the last one. An engine ahead of its reader joins tokens; it never waits to do so."""
 
     token_ids: Sequence[int]
     """New tokens in order; an end token that stopped the sequence is included, so that it is counted."""
@@ -145,4 +145,5 @@ class EngineInfo:
     """The backend's name, for errors that must name the engine."""
     created: int = 0
     """Unix time."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What else its own row of `/v1/models` says."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -64,27 +64,53 @@ class Plugins:
         self.policies: Shelf[Policy] = Shelf("policy")
         self.apps: Shelf[AppOffer] = Shelf("app")
         for name, module in modules:
-            self.manager.register(module, name=name)
-        self.manager.check_pending()
-        self._collect()
+            self._register(name, module)
+        for name, plugin in list(self._registered()):
+            try:
+                self._take_offers(name, plugin)
+            except PluginError:
+                raise
+            except Exception as error:
+                self.broken[name] = _reason(error)
+                self.manager.unregister(plugin)
 
-    def _collect(self) -> None:
+    def _register(self, name: str, module: Any) -> None:
+        """A hook that is misspelt or takes what it is not given would never be called: its plugin counts as broken."""
+        try:
+            self.manager.register(module, name=name)
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            self.broken[name] = f"misspelt or mistaken hook: {' '.join(str(error).split())}"
+            if self.manager.get_plugin(name) is not None:
+                self.manager.unregister(name=name)
+
+    def _registered(self) -> Iterable[tuple[str, Any]]:
+        return ((name, plugin) for name, plugin in self.manager.list_name_plugin() if plugin is not None)
+
+    def _take_offers(self, name: str, plugin: Any) -> None:
         # Each plugin is asked alone, so that an error can say whose offer it is.
-        for name, plugin in self.manager.list_name_plugin():
-            if plugin is None:
-                continue
-            ask = self.manager.subset_hook_caller
-            others = [
-                other for _, other in self.manager.list_name_plugin() if other is not None and other is not plugin
-            ]
-            ask("register_backends", others)(register=lambda offer, by=name: self.backends.put(offer.name, offer, by))
-            ask("register_model_sources", others)(
-                register=lambda offer, by=name: self.sources.put(offer.scheme, offer, by)
-            )
-            ask("register_policies", others)(
-                register=lambda policy, offer, by=name: self.policies.put(policy, offer, by)
-            )
-            ask("register_apps", others)(register=lambda offer, by=name: self.apps.put(offer.name, offer, by))
+        def backend(offer: BackendOffer) -> None:
+            self.backends.put(offer.name, offer, name)
+
+        def source(offer: SourceOffer) -> None:
+            self.sources.put(offer.scheme, offer, name)
+
+        def policy(policy: str, offer: Policy) -> None:
+            self.policies.put(policy, offer, name)
+
+        def app(offer: AppOffer) -> None:
+            self.apps.put(offer.name, offer, name)
+
+        offers: dict[str, Callable[..., None]] = {
+            "register_backends": backend,
+            "register_model_sources": source,
+            "register_policies": policy,
+            "register_apps": app,
+        }
+        for hook, register in offers.items():
+            for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+                if implementation.plugin is plugin:
+                    implementation.function(**{argument: register for argument in implementation.argnames})
 
     def backend(self, name: str) -> BackendOffer:
         return self.backends.get(name, self.broken)
@@ -137,5 +163,9 @@ def load(points: Iterable[EntryPoint] | None = None) -> Plugins:
         try:
             modules.append((point.name, point.load()))
         except Exception as error:
-            broken[point.name] = f"{type(error).__name__}: {error}"
+            broken[point.name] = _reason(error)
     return Plugins(modules, broken)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

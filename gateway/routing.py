@@ -36,7 +36,9 @@ class RouteTable:
     """Every name that clients may use, and how each is turned into targets."""
 
     models: tuple[str, ...]
-    routes: Mapping[str, tuple[Policy, tuple[Target, ...]]] = field(default_factory=dict)
+    routes: Mapping[str, tuple[Policy, tuple[Target, ...]]] = field(
+        default_factory=dict[str, tuple[Policy, tuple[Target, ...]]]
+    )
     default: str = ""
 
     def targets(self, name: str, rng: random.Random) -> Sequence[Target]:

@@ -65,7 +65,7 @@ def resolve(
     `find`: an offer by its scheme (`Plugins.source`); `cache`: usually `cache_root()`; `sha256`: the expected hash of a
     single-file source. Raises SourceError, one line that says what to do, and PluginError for an unknown scheme.
     """
-    scheme, reference = _split(source)
+    scheme, reference = split(source)
     path = find(scheme).locate(reference)
     if path.is_dir():
         if sha256 is not None:
@@ -82,7 +82,8 @@ def resolve(
     return Resolved(gguf.converted(path, digest, cache, report), digest)
 
 
-def _split(source: str) -> tuple[str, str]:
+def split(source: str) -> tuple[str, str]:
+    """A reference's scheme (`path` where none stands) and the rest."""
     match = re.fullmatch(r"([a-z][a-z0-9+_-]*):(.+)", source)
     return (match[1], match[2]) if match else ("path", source)
 

@@ -41,6 +41,7 @@ class Gateway:
 
     process: subprocess.Popen[str]
     port: int
+    config: Path
     lines: list[str] = field(default_factory=list)
     """Everything it has printed."""
 
@@ -89,7 +90,7 @@ def serving(config: Path, port: int, env: Mapping[str, str] | None = None, withi
         text=True,
         env={**os.environ, **(env or {})},
     )
-    gateway = Gateway(process, port)
+    gateway = Gateway(process, port, config)
     ready = threading.Event()
 
     def read() -> None:

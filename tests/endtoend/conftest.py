@@ -22,7 +22,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     config["models"]["broken"] = {"backend": "echo", "options": {"fail": "always"}}
     config["routes"]["backup"] = {"targets": ["broken", "echo"]}
     config["routes"]["shared"] = {"policy": "weighted", "targets": [{"model": "echo"}, {"model": "echo-slow"}]}
+    port = free_port()
+    config["server"]["port"] = port
     path = tmp_path_factory.mktemp("gateway") / "config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
-    with serving(path, free_port()) as running:
+    with serving(path, port) as running:
         yield running

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,9 +24,7 @@ def test_a_stream_in_any_pieces_is_renamed_and_loses_only_its_usage_event(cuts: 
     answer = AnswerFilter("asked", "real", drop_usage=True, found=found.append)
     whole = b"".join(EVENTS)
     edges = [0, *sorted(cuts), len(whole)]
-    out = b"".join(answer.chunk(whole[a:b]) for a, b in zip(edges, edges[1:], strict=False)) + answer.chunk(
-        b"", last=True
-    )
+    out = b"".join(answer.chunk(whole[a:b]) for a, b in pairwise(edges)) + answer.chunk(b"", last=True)
     expected = b"".join((EVENTS[0], EVENTS[1], EVENTS[3])).replace(b'"1","model":"real"', b'"1","model":"asked"')
     assert out == expected
     assert found == [Usage(3, 2)]
@@ -33,7 +33,8 @@ def test_a_stream_in_any_pieces_is_renamed_and_loses_only_its_usage_event(cuts: 
 def test_a_whole_answer_keeps_its_usage_and_text_that_looks_like_a_name() -> None:
     found: list[Usage] = []
     answer = AnswerFilter("asked", "real", drop_usage=True, found=found.append)
-    body = b'{"model":"real","choices":[{"text":"\\"model\\":\\"real\\""}],"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+    usage = b'"usage":{"prompt_tokens":1,"completion_tokens":2}}'
+    body = b'{"model":"real","choices":[{"text":"\\"model\\":\\"real\\""}],' + usage
     assert answer.whole(body) == body.replace(b'{"model":"real"', b'{"model":"asked"')
     assert found == [Usage(1, 2)]
 

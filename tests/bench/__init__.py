@@ -1,0 +1,1 @@
+"""Figures, not tests: both doors and the engines against their peers, in one run on the same machine."""

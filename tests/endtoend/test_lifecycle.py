@@ -1,0 +1,101 @@
+"""`gateway serve`, `apply` and their ends: all that is started is ended, changes drop nothing, errors are one line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.running import free_port, run, serving
+
+pytestmark = pytest.mark.slow
+
+
+def write(path: Path, port: int, **changes: Any) -> Path:
+    config: dict[str, Any] = {
+        "server": {"port": port},
+        "models": {"echo": {"backend": "echo"}, "other": {"backend": "echo", "options": {"delay_ms": 5}}},
+        "routes": {"chat": {"targets": ["echo", "other"]}},
+        **changes,
+    }
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def test_a_gateway_with_keys_is_applied_to_under_load_and_ends_whole(tmp_path: Path) -> None:
+    port = free_port()
+    first = write(tmp_path / "a.yaml", port)
+    key = {"Authorization": "Bearer k-lifecycle"}
+    env = {"GATEWAY_API_KEYS": "k-lifecycle", "GATEWAY_CACHE": str(tmp_path / "cache")}
+    with serving(first, port, env=env) as gateway:
+        assert "k-lifecycle" not in gateway.output
+        assert httpx.get(f"{gateway.url}/v1/models").status_code == 401
+        assert httpx.get(f"{gateway.url}/v1/models", headers=key).status_code == 200
+        for process in gateway.descendants():
+            assert "k-lifecycle" not in str(process.environ()), process.cmdline()
+
+        answers: list[int] = []
+        stop = threading.Event()
+
+        def load() -> None:
+            with httpx.Client(headers=key, timeout=30) as http:
+                while not stop.is_set():
+                    for address, model in ((f"{gateway.url}/v1", "chat"), (f"{gateway.url}/m/echo/v1", "echo")):
+                        body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+                        answers.append(http.post(f"{address}/chat/completions", json=body).status_code)
+
+        workers = [threading.Thread(target=load) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        second = write(
+            tmp_path / "b.yaml",
+            port,
+            models={
+                "echo": {"backend": "echo", "options": {"delay_ms": 1}},
+                "added": {"backend": "echo"},
+            },
+            routes={"chat": {"targets": ["added", "echo"]}, "new": {"targets": ["added"]}},
+        )
+        applied = run("apply", str(second), "--port", str(port), env={"GATEWAY_CACHE": str(tmp_path / "cache")})
+        time.sleep(1)
+        stop.set()
+        for worker in workers:
+            worker.join(60)
+        assert applied.returncode == 0, applied.stderr
+        assert "added model-added" in applied.stdout
+        assert "removed model-other" in applied.stdout
+        assert len(answers) > 50
+        assert set(answers) == {200}
+        rows = httpx.get(f"{gateway.url}/v1/models", headers=key).json()["data"]
+        assert [row["id"] for row in rows] == ["echo", "added", "chat", "new"]
+        answer = httpx.post(f"{gateway.url}/v1/completions", json={"model": "new", "prompt": "x"}, headers=key)
+        assert answer.headers["x-gateway-target"] == "added"
+        gone = httpx.post(f"{gateway.url}/m/other/v1/completions", json={"prompt": "x"}, headers=key)
+        assert gone.status_code == 404
+
+        status = run("status", "--port", str(port), "--json", env={"GATEWAY_CACHE": str(tmp_path / "cache")})
+        assert json.loads(status.stdout)["models"] == {"echo": "up", "added": "up"}
+        busy = run("serve", str(first), "--port", str(port), env={"GATEWAY_CACHE": str(tmp_path / "cache")})
+        assert busy.returncode == 1
+        assert f"port {port} on 127.0.0.1 is in use" in busy.stderr
+        assert gateway.stop(signal.SIGINT) < 15
+
+
+def test_a_model_that_cannot_start_is_one_clear_line_and_leaves_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    models = {"echo": {"backend": "echo", "options": {"fail": "start"}}}
+    config = write(tmp_path / "a.yaml", port, models=models, routes={})
+    failed = run("serve", str(config), "--port", str(port), env={"GATEWAY_CACHE": str(tmp_path / "cache")})
+    assert failed.returncode == 1
+    assert "error: model-echo could not start: " in failed.stderr
+    assert "told not to start" in failed.stderr
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/health")
+    assert not list((tmp_path / "cache" / "run").glob("*.json"))

@@ -1,0 +1,63 @@
+"""README.md stays true: its commands run, its configs are valid, its tree is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gateway.config import parse
+from tests.running import Gateway
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
+COMMANDS = [text.strip() for kind, text in BLOCKS if kind == "sh"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("make ")])
+def test_its_commands_run(command: str, gateway: Gateway, tmp_path: Path) -> None:
+    if "apply" in command:
+        # The same words against a config of this gateway: the shipped one would take away the tests' own models.
+        command = command.replace("deployments/local.yaml", f"{gateway.config} --port {gateway.port}")
+    if "status" in command:
+        command += f" --port {gateway.port}"
+    if "eval run" in command:
+        command += f" --output {tmp_path}"
+    command = command.replace("build/gateway-shout", str(tmp_path / "gateway-shout"))
+    command = command.replace("127.0.0.1:8000", f"127.0.0.1:{gateway.port}")
+    result = subprocess.run(
+        command.split("#")[0], shell=True, cwd=ROOT, capture_output=True, text=True, timeout=240, env=os.environ
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout
+    assert '"error"' not in result.stdout
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
+def test_its_make_targets_exist(command: str) -> None:
+    target = command.split()[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.M)
+
+
+@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "yaml"])
+def test_its_configs_are_valid(text: str) -> None:
+    parse(yaml.safe_load(text))
+
+
+def test_its_tree_is_there() -> None:
+    tree = re.search(r"## Where things are\n\n```text\n(.*?)```", README, flags=re.S)
+    assert tree is not None
+    parent = ""
+    for line in tree[1].splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            parent = name
+            assert (ROOT / name).is_dir(), name
+        else:
+            assert (ROOT / parent / name).is_dir(), name
