@@ -17,7 +17,7 @@ class AppContext:
     """The gateway's root as a process on this machine reaches it: `http://127.0.0.1:8000`."""
     route_prefix: str
     """Where the app is mounted: `/playground`. Requests arrive with `path` whole and `root_path` set to this."""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The app's settings in the config; it refuses those that it does not know."""
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,10 +81,18 @@ class Gateway:
 
 
 @contextmanager
-def serving(config: Path, port: int, env: Mapping[str, str] | None = None, within_s: float = 240) -> Iterator[Gateway]:
+def serving(
+    config: Path,
+    port: int,
+    env: Mapping[str, str] | None = None,
+    within_s: float = 240,
+    command: Sequence[str] = GATEWAY,
+    cwd: Path | None = None,
+) -> Iterator[Gateway]:
     """Serve a config until the block ends."""
     process = subprocess.Popen(
-        [*GATEWAY, "serve", str(config), "--port", str(port)],
+        [*command, "serve", str(config), "--port", str(port)],
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -136,7 +136,8 @@ def apply(path: Path, *, port: int | None = None) -> None:
     console.out().print(
         f"[green]✓[/] {running.url} now serves {path}"
         + (f"; added {', '.join(added)}" if added else "")
-        + (f"; removed {', '.join(sorted(gone))}" if gone else "")
+        + (f"; removed {', '.join(sorted(gone))}" if gone else ""),
+        soft_wrap=True,
     )
 
 

@@ -1,4 +1,4 @@
-"""What was measured: one figure a row, ours beside a peer's, its ratio beside a target; printed, and written as JSON."""
+"""What was measured: a figure a row, ours beside a peer's, the ratio beside a target; printed, and written as JSON."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ class Answer:
 class Connection(asyncio.Protocol):
     """One kept connection that has one request under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: Address) -> None:
+        self._address = address
         self._transport: asyncio.Transport | None = None
         self._done: asyncio.Future[Answer] | None = None
         self._parts: list[bytes] = []
@@ -79,12 +80,20 @@ class Connection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, address: Address) -> Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(cls, address.host, address.port)
+        connection = cls(address)
+        await connection._connect()
         return connection
 
+    async def _connect(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, self._address.host, self._address.port)
+
     async def ask(self, request: bytes) -> Answer:
-        if self._transport is None or self._transport.is_closing():
-            raise ConnectionError("the server closed the connection")
+        if b"\r\nconnection: close" in self._head.lower():
+            # HAProxy says so once, before it is replaced by one with a newer configuration.
+            self.close()
+            await self._connect()
+        if self._transport is None:
+            raise ConnectionError("not connected")
         self._done = asyncio.get_running_loop().create_future()
         self._head, self._parts, self._first = b"", [], 0.0
         self._began = time.perf_counter()

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import psutil
 
 
 @contextmanager
-def running(*arguments: str, within_s: float = 180) -> Iterator[psutil.Process]:
+def running(*arguments: str, within_s: float = 180) -> Generator[psutil.Process]:
     """`python -m <arguments>` until the block ends. Raises RuntimeError with its output where it is not ready."""
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -19,7 +19,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
     config["models"]["echo"] = {"backend": "echo"}
     config["models"]["echo-slow"] = {"backend": "echo", "options": {"delay_ms": 50}}
-    config["models"]["broken"] = {"backend": "echo", "options": {"fail": "always"}}
+    config["models"]["broken"] = {"backend": "echo", "options": {"fail_after": 1}}
     config["routes"]["backup"] = {"targets": ["broken", "echo"]}
     config["routes"]["shared"] = {"policy": "weighted", "targets": [{"model": "echo"}, {"model": "echo-slow"}]}
     port = free_port()
