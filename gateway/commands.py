@@ -17,8 +17,12 @@ def add_plugin_commands(cli: typer.Typer) -> None:
     for point in sorted(entry_points(group="gateway"), key=lambda point: point.name):
         try:
             register = getattr(point.load(), "register_commands", None)
-            # The mark of `hookimpl`: a function of this name without it is no hook.
-            if register is not None and hasattr(register, "gateway_impl"):
-                register(cli)
         except Exception as error:
-            log.warning("plugin %s brings no commands: %s: %s", point.name, type(error).__name__, error)
+            log.info("plugin %s brings no commands: %s: %s", point.name, type(error).__name__, error)
+            continue
+        # The mark of `hookimpl`: a function of this name without it is no hook.
+        if register is not None and hasattr(register, "gateway_impl"):
+            try:
+                register(cli)
+            except Exception as error:
+                log.warning("plugin %s could not add its commands: %s: %s", point.name, type(error).__name__, error)

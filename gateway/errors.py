@@ -8,6 +8,7 @@ GatewayError
 ├── Forbidden               403
 ├── NotFound                404
 │   └── ModelNotFound       404   model_not_found
+├── MethodNotAllowed        405   the page exists, but not for this method
 ├── BodyTooLarge            413
 ├── TooManyRequests         429   carries Retry-After
 ├── BackendFailed           502   a target answered with something broken

@@ -110,7 +110,7 @@ class Plugins:
         for hook, register in offers.items():
             for implementation in getattr(self.manager.hook, hook).get_hookimpls():
                 if implementation.plugin is plugin:
-                    implementation.function(**{argument: register for argument in implementation.argnames})
+                    implementation.function(**dict.fromkeys(implementation.argnames, register))
 
     def backend(self, name: str) -> BackendOffer:
         return self.backends.get(name, self.broken)
@@ -143,8 +143,10 @@ class Plugins:
 
     def _calls(self, hook: str, arguments: dict[str, Any]) -> Iterable[Any]:
         # Coroutine functions only start when awaited, so asking plugins one by one keeps their order, and none is
-        # left un-awaited when an earlier one raises. pluggy lists implementations last-registered first, as it calls them.
-        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+        # left un-awaited when an earlier one raises. pluggy keeps implementations in the order of registration, those
+        # marked `trylast` before and `tryfirst` behind the others, and would call them from the back.
+        implementations: list[Any] = getattr(self.manager.hook, hook).get_hookimpls()
+        for implementation in sorted(implementations, key=lambda one: one.trylast - one.tryfirst):
             yield implementation.function(**{name: arguments[name] for name in implementation.argnames})
 
 

@@ -50,7 +50,10 @@ def test_an_app_is_mounted_under_its_name_or_where_it_says() -> None:
     [
         ("models: {a: {backend: echo}}\nmodles: {}", "modles: unknown setting"),
         ("models: {a: {backend: echo, resources: {cpu: 1}}}", "models.a.resources.cpu: unknown setting"),
-        ("models: {a: {backend: echo}}\nroutes: {r: {targets: [{modle: a}]}}", "routes.r.targets[0].modle: unknown"),
+        (
+            "models: {a: {backend: echo}}\nroutes: {r: {targets: [{model: a, wait: 1}]}}",
+            "routes.r.targets[0].wait: unknown",
+        ),
         ("models: {a: {}}", "models.a.backend: Field required"),
         ("models: {}", "models: "),
         ("server: {}", "models: Field required"),
@@ -60,7 +63,10 @@ def test_an_app_is_mounted_under_its_name_or_where_it_says() -> None:
         ("models: {a b: {backend: echo}}", "models.a b: a name is letters"),
         ("models: {a: {backend: echo}}\nroutes: {r: {targets: []}}", "routes.r.targets: "),
         ("models: {a: {backend: echo}}\nroutes: {r: {targets: a}}", "routes.r.targets: "),
-        ("models: {a: {backend: echo}}\nroutes: {r: {targets: [b]}}", "routes.r.targets[0].model: no model 'b'; models: a"),
+        (
+            "models: {a: {backend: echo}}\nroutes: {r: {targets: [b]}}",
+            "routes.r.targets[0].model: no model 'b'; models: a",
+        ),
         ("models: {a: {backend: echo}}\nroutes: {a: {targets: [a]}}", "routes.a: a model has this name already"),
         ("models: {a: {backend: echo}}\ndefault_model: b", "default_model: no model or route 'b'"),
         ("models: {a: {backend: echo}}\napps: {v1: {app: x}}", "apps.v1.route_prefix: /v1 belongs to the gateway"),
@@ -75,7 +81,7 @@ def test_an_app_is_mounted_under_its_name_or_where_it_says() -> None:
         ("models: [", "is not YAML: "),
         ("models: *nowhere", "is not YAML: found undefined alias"),
         ("models: !!python/object:os.system {}", "is not YAML: could not determine a constructor"),
-        ("models: {? [a, b] : c}", "models"),
+        ("models: {? [a, b] : c}", "is not YAML: found unhashable key in line 1, column 12"),
         ("when: 2026-99-99", "is not YAML: "),
         ("a: \x07", "is not YAML: special characters are not allowed"),
         ("[" * 5000, "is nested too deeply"),

@@ -46,7 +46,7 @@ class AnswerFilter:
     def __init__(self, asked: str, target: str, *, drop_usage: bool, found: Callable[[Usage], None]) -> None:
         # The pattern cannot occur inside a JSON string: there its quotes would be escaped.
         self._old_name = b'"model":' + msgspec.json.encode(target) if asked and asked != target else b""
-        self._new_name = b'"model":' + msgspec.json.encode(asked)
+        self._new_name = b'"model":' + msgspec.json.encode(asked) if self._old_name else b""
         self._drop_usage = drop_usage
         self._found = found
         self._tail = b""

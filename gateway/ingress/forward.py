@@ -26,6 +26,8 @@ NOT_FORWARDED = frozenset(
 )
 """Secrets stay here; lengths are set anew."""
 
+_NOT_WITH_JSON = NOT_FORWARDED | {b"content-type"}
+
 NOT_RETURNED = frozenset({b"x-request-id", b"content-length", b"server", b"date", b"transfer-encoding", b"connection"})
 """Set by the server in front, or anew."""
 
@@ -179,10 +181,10 @@ def _is_events(headers: Headers) -> bool:
 
 
 def _scope_for(request: GatewayRequest, model: str, scope: Scope) -> Scope:
-    headers: Headers = [pair for pair in scope["headers"] if pair[0] not in NOT_FORWARDED]
+    # What was read as JSON is JSON, whatever a client's default says (curl: a form).
+    dropped = _NOT_WITH_JSON if request.fields else NOT_FORWARDED
+    headers: Headers = [pair for pair in scope["headers"] if pair[0] not in dropped]
     if request.fields:
-        # It was read as JSON, so it is JSON, whatever a client's default says (curl: a form).
-        headers = [pair for pair in headers if pair[0] != b"content-type"]
         headers.append((b"content-type", b"application/json"))
     if request.method == "POST":
         headers.append((b"content-length", str(len(request.body_for(model))).encode()))

@@ -11,6 +11,7 @@ from gateway.errors import BodyTooLarge, InvalidRequest
 from gateway.types import Door, Outcome, Receive, RequestRecord, Scope, Usage
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KINDS = {kind: msgspec.json.Decoder(kind | None) for kind in (str, bool, dict[str, msgspec.Raw])}
 _ENCODER = msgspec.json.Encoder()
 
 STREAM_USAGE_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
@@ -91,7 +92,8 @@ class GatewayRequest:
         if raw is None:
             return None
         try:
-            return msgspec.json.decode(raw, type=kind | None)
+            decoder = _KINDS.get(kind)
+            return decoder.decode(raw) if decoder is not None else msgspec.json.decode(raw, type=kind | None)
         except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidRequest(f"`{name}` is not understood: {error}", param=name) from None
 

@@ -35,7 +35,7 @@ async def begin_chat(
     )
     # The template wrote the special tokens already.
     prompt = await encode(tokenizer, text, add_special_tokens=False)
-    room = fit(prompt, max_tokens, engine.max_model_len, tokenizer.vocab_size, "messages")
+    room = fit(prompt, max_tokens, engine.max_model_len, None, "messages")
     writer = Writer(CHAT, request, model, len(prompt), tokenizer, n)
     name = writer.id.decode()
     choices = [

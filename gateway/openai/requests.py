@@ -270,15 +270,16 @@ def copies(request: GenerateRequest, prompts: int) -> int:
     return n
 
 
-def fit(prompt: Sequence[int], max_tokens: int | None, room: int, vocabulary: int, param: str) -> int:
+def fit(prompt: Sequence[int], max_tokens: int | None, room: int, vocabulary: int | None, param: str) -> int:
     """Tokens that may be made: `max_tokens`, or all that the context of `room` tokens leaves where None.
 
+    `vocabulary`: None where the ids are the tokenizer's own, and need no check.
     Raises ContextOverflow where they do not fit, InvalidRequest where the prompt is empty or holds unknown ids.
     """
     length = len(prompt)
     if not length:
         raise InvalidRequest("the prompt is empty: at least one token is needed", param=param)
-    if not 0 <= min(prompt) <= max(prompt) < vocabulary:
+    if vocabulary is not None and not 0 <= min(prompt) <= max(prompt) < vocabulary:
         raise InvalidRequest(f"token ids must be 0 to {vocabulary - 1}", param=param)
     wanted = 1 if max_tokens is None else max_tokens
     if length + wanted > room:

@@ -91,9 +91,9 @@ async def _rounds(addresses: dict[str, Address], rounds: int, seconds: float) ->
 
 async def _once(address: Address, seconds: float, into: dict[str, list[float]]) -> None:
     unary, stream = address.request(UNARY), address.request(STREAM)
-    into["unary"].append(median([answer.whole_s for answer in await load.in_turn(address, unary, 250)]) * 1e3)
+    into["unary"].append(median([answer.whole_s for answer in await load.in_turn(address, unary, 100)]) * 1e3)
     into["rate"].append(await load.together(address, [unary] * AT_ONCE, seconds=seconds))
-    into["stream"].append(median([answer.whole_s for answer in await load.in_turn(address, stream, 100)]) * 1e3)
+    into["stream"].append(median([answer.whole_s for answer in await load.in_turn(address, stream, 40)]) * 1e3)
     into["chunks"].append(TOKENS * await load.together(address, [stream] * AT_ONCE, seconds=seconds))
 
 
