@@ -1,4 +1,4 @@
-"""The `gateway` command: reads arguments and calls the rooms that do the work. Imports nothing heavy before a command runs."""
+"""The `gateway` command: reads arguments, calls the rooms that do the work, imports nothing heavy before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets plugins add commands to `gateway`. Lighter than `gateway.plugins`: `gateway --help` must not wait for pydantic."""
+"""Lets plugins add commands to `gateway`. Lighter than `gateway.plugins`: `--help` must not wait for pydantic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger("gateway.plugins")
 
 
 def add_plugin_commands(cli: typer.Typer) -> None:
-    """Call every plugin's `register_commands`. A plugin that cannot be imported has none; `gateway plugins` says why."""
+    """Call every plugin's `register_commands`. One that cannot be imported has none; `gateway plugins` says why."""
     for point in sorted(entry_points(group="gateway"), key=lambda point: point.name):
         try:
             register = getattr(point.load(), "register_commands", None)

@@ -62,7 +62,7 @@ class TargetSpec(_Strict):
 
 
 class RouteSpec(_Strict):
-    """A name that clients use, and the models behind it. A target that fails before its first byte gives way to the next."""
+    """A name that clients use, and the models behind it. One that fails before its first byte gives way to the next."""
 
     policy: str = "first"
     """`first`: in order; `weighted`: drawn by weight, the rest as fallbacks; or a plugin's policy."""

@@ -151,7 +151,7 @@ class Plugins:
 
 
 def load(points: Iterable[EntryPoint] | None = None) -> Plugins:
-    """Import every installed plugin, ours included: they all come by entry point. One that fails is kept with its reason."""
+    """Import every installed plugin, ours too: all come by entry point. One that fails is kept with its reason."""
     from gateway import routing, sources
 
     modules: list[tuple[str, Any]] = [("gateway.sources", sources), ("gateway.routing", routing)]

@@ -12,7 +12,7 @@ from gateway.hookspecs import hookimpl
 from gateway.types import Target
 
 Policy = Callable[[Sequence[Target], random.Random], Sequence[Target]]
-"""Orders a route's targets for one request: the first is asked, the others are its fallbacks. Pure but for the generator."""
+"""Orders a route's targets for one request: the first is asked, the others are fallbacks. Pure but for `rng`."""
 
 
 def first(targets: Sequence[Target], rng: random.Random) -> Sequence[Target]:

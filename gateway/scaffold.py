@@ -1,4 +1,4 @@
-"""`gateway new plugin NAME`: writes a backend plugin that works. Knows the templates, and nothing of what is in them."""
+"""`gateway new plugin NAME`: writes a backend plugin that works. Knows the templates, not what is in them."""
 
 from __future__ import annotations
 

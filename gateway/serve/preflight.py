@@ -85,7 +85,8 @@ def require_port(host: str, port: int) -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise ConfigError(
-                    f"port {port} on {host} is in use: stop what listens there, or set server.port (or --port) to another"
+                    f"port {port} on {host} is in use: stop what listens there, or set server.port (or --port) "
+                    "to another"
                 ) from error
             raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 

@@ -6,12 +6,11 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.config import GatewayConfig, ModelSpec
+from gateway.errors import ConfigError
 
 QUIET = {
     # Nobody is told that this runs, and no hub is asked for anything.
@@ -90,12 +89,22 @@ def replica_environment(spec: ModelSpec) -> dict[str, str]:
     return {**QUIET, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
 
 
-def free_ports(count: int) -> Iterator[int]:
-    """Ports nobody listens on now, each a different one."""
-    with ExitStack() as stack:
-        ports: list[int] = []
-        for _ in range(count):
-            sock = stack.enter_context(socket.socket())
-            sock.bind(("127.0.0.1", 0))
-            ports.append(sock.getsockname()[1])
-    return iter(ports)
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now, each a different one.
+
+    Below the ephemeral range (from 32768 on Linux), out of which Ray's own processes take theirs while they start, and
+    below Serve's for replicas (from 30000): what is free now is then free still when the proxy binds it.
+    """
+    ports: list[int] = []
+    candidates = list(range(20000, 30000))
+    secrets.SystemRandom().shuffle(candidates)
+    for port in candidates:
+        with socket.socket() as sock:
+            try:
+                sock.bind(("0.0.0.0", port))  # noqa: S104 (as the proxy will; nothing listens)
+            except OSError:
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise ConfigError(f"no {count} free ports between 20000 and 30000 on this machine")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import traceback
 from pathlib import Path
 
@@ -17,10 +19,14 @@ PARTS = ("doors", "engines", "footprint")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", choices=PARTS, action="append", help="measure this part alone; may be repeated")
-    parser.add_argument("--rounds", type=int, default=9, help="short rounds of the doors, taken in turns; medians are shown")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="short rounds of the doors, taken in turns; medians are shown"
+    )
     parser.add_argument("--seconds", type=float, default=0.7, help="length of one measurement of a rate")
     parser.add_argument("--out", type=Path, default=Path("bench-results"), help="folder for the JSON file")
     arguments = parser.parse_args()
+    # Whoever ends the run early ends what it started as well.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     console = Console(width=150 if not Console().is_terminal else None)
     figures = Figures()
     for part in arguments.only or PARTS:

@@ -56,7 +56,7 @@ def model_config(backend: str, folder: Path, **changes: Any) -> tuple[Path, str]
     """The shipped model of one backend, alone in a config of its own: (the file, the model's name)."""
     shipped = yaml.safe_load(SHIPPED.read_text())
     name, spec = next((name, spec) for name, spec in shipped["models"].items() if spec["backend"] == backend)
-    path = folder / f"{backend}-{'-'.join(map(str, changes.values())) or 'shipped'}.yaml"
+    path = folder / f"{backend}{'-changed' if changes else ''}.yaml"
     path.write_text(yaml.safe_dump({"models": {name: {**spec, **changes}}}))
     return path, name
 

@@ -1,4 +1,4 @@
-"""A call that came by handle, answered by an ASGI app: whole and streamed, joined under backlog, cancelled when left."""
+"""A call that came by handle, answered by an ASGI app: whole, streamed, joined under backlog, cancelled when left."""
 
 from __future__ import annotations
 
