@@ -199,7 +199,8 @@ def _get(client: httpx.Client, address: str) -> int | str:
 
 def _announce(config: GatewayConfig, url: str, *, protected: bool, seconds: float) -> None:
     first = next(iter(config.models))
-    body = json.dumps({"model": first, "messages": [{"role": "user", "content": "What is the capital of France?"}]})
+    question = {"role": "user", "content": "What is the capital of France?"}
+    body = json.dumps({"model": first, "temperature": 0, "messages": [question]})
     key = f' -H "Authorization: Bearer ${KEYS_VARIABLE}"' if protected else ""
     curl = f"curl -s {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
     print_ = console.out().print

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.slow
 def test_a_person_asks_and_sees_the_answer_and_its_facts(gateway: Gateway, model: str) -> None:
     with chromium() as browser:
         tab = PlaygroundPage.tab(browser, f"{gateway.url}/playground").open()
-        assert model in " ".join(tab.offered())
         tab.pick(model)
         tab.set_temperature(0)
         answer = tab.ask("What is the capital of France?")
