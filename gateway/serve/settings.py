@@ -35,6 +35,21 @@ THROUGHPUT = {
 }
 
 
+_PROXY_DEFAULTS = "\n    ".join(
+    (
+        "conn-failure",
+        "option http-buffer-request",
+        "no option splice-request",
+        "no option splice-response",
+    )
+)
+"""Serve's value for `retry-on`, and three lines that Serve has no setting for, into the same section of its file.
+
+Without them HAProxy goes on waiting for an answer after its client has left, wherever the body came in a packet of its
+own: of 8 clients that left a whole answer, 5 went on generating (measured with HAProxy 2.8; with them, none).
+"""
+
+
 def haproxy_available() -> bool:
     """Whether the package that carries the binary is installed (it exists for Linux only)."""
     import importlib.util
@@ -73,6 +88,7 @@ def environment(config: GatewayConfig, folder: Path) -> dict[str, str]:
         proxy = folder / "haproxy"
         variables |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_RETRY_ON": _PROXY_DEFAULTS,
             "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
