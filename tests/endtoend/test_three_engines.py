@@ -119,7 +119,9 @@ def test_a_client_that_leaves_stops_the_generation(gateway: Gateway, model: str,
     body = {"model": model, "prompt": "x" * 300 if "echo" in model else "Tell me a story", "stream": True,
             "max_tokens": 1500, "ignore_eos": True}  # fmt: skip
     with httpx.Client(timeout=60) as http, http.stream("POST", f"{base}/completions", json=body) as stream:
-        next(stream.iter_bytes())
+        # The iterator is kept: httpx closes the connection with it.
+        chunks = stream.iter_bytes()
+        next(chunks)
         assert in_flight(gateway, model) >= 1
     deadline = time.monotonic() + 1.0
     while in_flight(gateway, model) and time.monotonic() < deadline:
