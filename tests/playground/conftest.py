@@ -32,8 +32,9 @@ def playground_url(house: House) -> str:
     return f"{house.base_url}/playground"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """For one module: while Playwright's synchronous half is open, no asyncio test can run in this thread."""
     with chromium() as browser:
         yield browser
 
