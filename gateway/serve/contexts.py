@@ -17,4 +17,4 @@ def context_of(name: str, spec: ModelSpec, found: Plugins, report: Report = sile
     if spec.source is not None:
         resolved = resolve(spec.source, find=found.source, cache=cache_root(), sha256=spec.sha256, report=report)
         path, digest = resolved.path, resolved.digest
-    return BackendContext(name=name, spec=spec, model_path=path, digest=digest, cache=cache_root())
+    return BackendContext(name=name, spec=spec, model_path=path, digest=digest)

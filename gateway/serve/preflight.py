@@ -14,7 +14,7 @@ from gateway.config import GatewayConfig, ModelSpec
 from gateway.errors import ConfigError
 from gateway.ingress.auth import require_loopback_or_keys
 from gateway.plugins import Plugins
-from gateway.sources import cache_root, split
+from gateway.sources import split
 
 RAY_GB = 1.2
 """Measured on one machine: Ray, Serve's controller, the proxy and one ingress replica, in GiB."""
@@ -61,7 +61,7 @@ def _model(name: str, spec: ModelSpec, plugins: Plugins) -> Iterable[str]:
         yield from _ask(f"{path}.source", plugins.source, scheme)
     try:
         # Backends check their options when they are made, which is cheap; nothing is loaded before `start`.
-        offer.factory(BackendContext(name=name, spec=spec, model_path=None, cache=cache_root()))
+        offer.factory(BackendContext(name=name, spec=spec, model_path=None))
     except ConfigError as error:
         # Most name the whole path themselves.
         for line in error.message.splitlines():

@@ -128,7 +128,7 @@ class VllmBackend(Backend):
             cpu=cpu,
             eager=bool(chosen.get("enforce_eager")),
             scratch=scratch,
-            compiled=self.context.cache.absolute() / f"{self.context.digest or 'model'}-inductor",
+            compiled=self.context.cache / f"{self.context.digest or 'model'}-inductor",
         )
         with surroundings.bare_children(), surroundings.environment({**self.reaper.environment(), **settings}):
             try:

@@ -21,8 +21,8 @@ from gateway_echo.backend import EchoBackend
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """The app under uvicorn on a free port of this machine; its address."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    # It listens from the start: whoever asks before the server runs waits, and is not refused.
+    listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -202,9 +202,9 @@ asyncio.run(main())
 
 
 def engines() -> list[psutil.Process]:
-    """Processes of an engine below this one."""
+    """Processes of an engine that this one started: not those of a gateway that other tests run."""
     found: list[psutil.Process] = []
-    for process in psutil.Process().children(recursive=True):
+    for process in psutil.Process().children():
         try:
             if MARK in process.environ():
                 found.append(process)
