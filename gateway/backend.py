@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.sources import cache_root
+from gateway.cache import cache_root
 from gateway.types import ASGIApp, ModelCard
 
 if TYPE_CHECKING:

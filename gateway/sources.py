@@ -4,7 +4,6 @@ in a child process (`gateway.gguf`)."""
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,13 +42,6 @@ class Resolved:
     """A folder in Hugging Face's layout."""
     digest: str
     """sha256 of the GGUF file, or over the names and hashes of a folder's weight files."""
-
-
-def cache_root() -> Path:
-    """Where converted models are kept: `$GATEWAY_CACHE`, else `model-gateway` under `$XDG_CACHE_HOME` or `~/.cache`."""
-    if own := os.environ.get("GATEWAY_CACHE"):
-        return Path(own).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "model-gateway"
 
 
 def resolve(

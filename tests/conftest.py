@@ -28,7 +28,8 @@ def smollm2_folder() -> Path:
     """The default model as engines load it, from the cache that `gateway serve` uses too."""
     from gateway import plugins
     from gateway.backend import silent
-    from gateway.sources import cache_root, resolve
+    from gateway.cache import cache_root
+    from gateway.sources import resolve
 
     found = plugins.load()
     return resolve(SMOLLM2, find=found.source, cache=cache_root(), sha256=SMOLLM2_SHA256, report=silent).path

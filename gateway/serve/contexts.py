@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.backend import BackendContext, Report, silent
+from gateway.cache import cache_root
 from gateway.config import ModelSpec
 from gateway.plugins import Plugins
-from gateway.sources import cache_root, resolve
+from gateway.sources import resolve
 
 
 def context_of(name: str, spec: ModelSpec, found: Plugins, report: Report = silent) -> BackendContext:

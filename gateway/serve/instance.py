@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from gateway.cache import cache_root
 from gateway.errors import ConfigError
-from gateway.sources import cache_root
 
 
 class Instance(msgspec.Struct):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -39,7 +40,7 @@ class Ray:
 def ray() -> Iterator[Ray]:
     gcs, dashboard, agent, client, http, stats, metrics, agent_grpc, agent_metrics = free_ports(9)
     # Paths of Unix sockets are short: not below pytest's own folders.
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         token = Path(folder) / "token"
         token.write_text(secrets.token_hex(32))
         environment = {
@@ -103,7 +104,9 @@ def test_serve_deploy_takes_it_and_both_doors_answer(ray: Ray, tmp_path: Path) -
         assert client.post("/v1/chat/completions", json=asked).status_code == 401
 
 
-def _answered(client: httpx.Client, path: str, asked: object, deadline: float) -> dict[str, list[dict[str, dict[str, str]]]]:
+def _answered(
+    client: httpx.Client, path: str, asked: object, deadline: float
+) -> dict[str, list[dict[str, dict[str, str]]]]:
     said = ""
     while time.monotonic() < deadline:
         try:

@@ -179,7 +179,16 @@ class PlaygroundPage:
 
     def set_temperature(self, temperature: float) -> None:
         self.open_settings()
-        self.page.get_by_label("Temperature", exact=False).first.fill(str(temperature))
+        field = self.page.get_by_label("Temperature", exact=False).first
+        # A slider that has just been shown sets itself to where it begins, once more, a moment later.
+        kept = 0
+        while kept < 3:
+            if float(field.input_value()) == temperature:
+                kept += 1
+            else:
+                kept = 0
+                field.fill(str(temperature))
+            self.page.wait_for_timeout(100)
 
 
 def _is_facts(text: str) -> bool:

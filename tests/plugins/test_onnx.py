@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 
 from gateway.backend import Backend, BackendContext, silent
+from gateway.cache import cache_root
 from gateway.config import ModelSpec
 from gateway.engine import Delta, Generation, Sampling
 from gateway.errors import ContextOverflow, InvalidRequest, Unavailable, Unsupported
-from gateway.sources import cache_root
 from gateway.testing import AppClient, BackendContract
 from gateway_onnx.backend import OnnxBackend
 from gateway_onnx.conversion import converted
