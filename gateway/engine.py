@@ -6,15 +6,15 @@ An engine speaks token ids. Chat templates, detokenizing, stop strings, JSON and
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
+
+import msgspec
 
 FinishReason = Literal["stop", "length"]
 """`stop`: the engine met an end token. `length`: `max_tokens` were made."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(msgspec.Struct, frozen=True):
     """How tokens are chosen. Fields are validated before an engine sees them."""
 
     max_tokens: int
@@ -32,8 +32,7 @@ class Sampling:
     """Go on past end tokens until `max_tokens`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(msgspec.Struct, frozen=True):
     """One sequence to be continued. A request with `n` choices is `n` of these, with seeds of their own."""
 
     id: str
@@ -42,8 +41,7 @@ class Generation:
     sampling: Sampling
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
+class TokenLogprob(msgspec.Struct, frozen=True):
     """Natural-log probability of one token from the model's own distribution (before temperature, top_p and top_k),
     as OpenAI and vLLM report it, with the best alternatives of that position."""
 
@@ -52,8 +50,7 @@ class TokenLogprob:
     """(token id, logprob), best first: exactly `Sampling.logprobs` entries; the chosen token may not be among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(msgspec.Struct, frozen=True):
     """What became ready since the last one. An engine ahead of its reader joins tokens; it never waits to do so."""
 
     token_ids: Sequence[int]
@@ -135,8 +132,7 @@ class TextEngine(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
+class EngineInfo(msgspec.Struct, frozen=True):
     """What an engine's backend tells `build_app` about the model, for answers and `/v1/models`."""
 
     name: str
@@ -145,5 +141,5 @@ class EngineInfo:
     """The backend's name, for errors that must name the engine."""
     created: int = 0
     """Unix time."""
-    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    extra: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """What else its own row of `/v1/models` says."""

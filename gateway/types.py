@@ -1,10 +1,11 @@
-"""The nouns of the hot path, as frozen dataclasses. Knows nothing of Ray, HTTP servers or engines."""
+"""The nouns of the hot path, as frozen structs. Knows nothing of Ray, HTTP servers or engines."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,8 +24,7 @@ Door = Literal["wide", "lane"]
 """`/v1` (the wide door: routes and falls back) or `/m/<model>/v1` (the fast lane)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """One model that can answer: what a route's name is turned into."""
 
     model: str
@@ -32,16 +32,14 @@ class Target:
     weight: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Token counts of one answer, as the backend reported them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct, frozen=True):
     """What is known of one request once it is over: exactly one for each. Holds no prompt and no answer."""
 
     request_id: str
@@ -59,15 +57,14 @@ class RequestRecord:
     duration_s: float
     first_byte_s: float | None
     """Seconds from the request's arrival to the first byte of the answer's body; None where none was sent."""
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()
     attempts: int = 1
     """How many targets were asked."""
     key_id: str = ""
     """The first characters of the key's hash; never the key."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCard:
+class ModelCard(msgspec.Struct, frozen=True):
     """What a model replica says of itself: the facts behind its row of `/v1/models`."""
 
     name: str

@@ -151,13 +151,11 @@ class _Passing:
             self.started = True
             if not more:
                 self.done = True
-                is_events = _is_events(head["headers"])
-                body = self._filter.chunk(body, last=True) if is_events else self._filter.whole(body)
+                body = self._filter.chunk(body, last=True) if self._events else self._filter.whole(body)
                 head["headers"].append((b"content-length", str(len(body)).encode()))
                 await self._send(head)
                 await self._send({"type": "http.response.body", "body": body})
                 return
-            self._events = _is_events(head["headers"])
             await self._send(head)
         if self._events:
             # Parts of anything else (files) pass as they are.
@@ -170,14 +168,16 @@ class _Passing:
         now = time.perf_counter()
         backend_s: float = message.get(BACKEND_SECONDS, now - self._asked_at)
         overhead_ms = (now - self._request.started - backend_s) * 1e3
-        headers: Headers = [pair for pair in message.get("headers", ()) if pair[0].lower() not in NOT_RETURNED]
+        headers: Headers = []
+        for pair in message.get("headers", ()):
+            name = pair[0].lower()
+            if name not in NOT_RETURNED:
+                headers.append(pair)
+                if name == b"content-type":
+                    self._events = pair[1].startswith(b"text/event-stream")
         headers.append((b"x-gateway-target", self._model.encode()))
         headers.append((b"x-gateway-overhead-ms", b"%.3f" % max(0.0, overhead_ms)))
         return {"type": "http.response.start", "status": self.status, "headers": headers}
-
-
-def _is_events(headers: Headers) -> bool:
-    return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
 
 
 def _scope_for(request: GatewayRequest, model: str, scope: Scope) -> Scope:

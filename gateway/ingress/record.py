@@ -32,7 +32,8 @@ class Record:
         self._layer = layer
         self._door: Door = door
         self._metrics = metrics
-        self._in_flight = metrics.in_flight.labels(door)
+        self._in_flight = metrics.in_flight
+        self._in_flight.setdefault(door, 0)
         self._plugins = plugins if plugins is not None and plugins.has("request_finished") else None
         self._prefix = prefix
         self._watchers: set[asyncio.Task[None]] = set()
@@ -55,7 +56,7 @@ class Record:
                 request.first_byte_s = time.perf_counter() - request.started
             await send(message)
 
-        self._in_flight.inc()
+        self._in_flight[self._door] += 1
         try:
             await self._layer(request, scope, receive, sent)
             if request.outcome is None:
@@ -76,7 +77,7 @@ class Record:
                 raise
             await send_error(GatewayError("The gateway failed; its log says more"), request, sent)
         finally:
-            self._in_flight.dec()
+            self._in_flight[self._door] -= 1
             record = request.record()
             self._metrics.count(record)
             if self._plugins is not None:

@@ -8,72 +8,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, TypeVar
 
 from gateway.engine import TextEngine
 from gateway.errors import GatewayError
-from gateway.openai.choice import Choice, Piece, Step
+from gateway.openai.choice import Choice, Step
 from gateway.openai.writer import Writer
-from gateway.types import Headers, Receive, Send
+from gateway.types import Headers, Send
 
 JSON = (b"content-type", b"application/json")
 _STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 _DONE = b"data: [DONE]\n\n"
 
 
-class Attention:
-    """Cancels the block's own task when the client leaves, and ends quietly then.
-
-    Listening begins when the event loop first turns: an answer that is there before costs no task.
-    """
-
-    __slots__ = ("_before", "_gone", "_listener", "_loop", "_receive", "_start", "_task")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._gone = False
-        self._listener: asyncio.Task[None] | None = None
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an ASGI app runs in a task")
-        self._task = task
-        self._before = task.cancelling()
-        self._loop = asyncio.get_running_loop()
-        self._start = self._loop.call_soon(self._listen)
-
-    def _listen(self) -> None:
-        self._listener = self._loop.create_task(self._wait())
-
-    async def _wait(self) -> None:
-        try:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-        except OSError:
-            # The server's way of saying the same.
-            pass
-        self._gone = True
-        self._task.cancel()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self._start.cancel()
-        if self._listener is not None:
-            self._listener.cancel()
-        if not self._gone:
-            return False
-        return self._task.uncancel() <= self._before and kind is not None and issubclass(kind, asyncio.CancelledError)
-
-
 async def answer_whole(engine: TextEngine, choices: Sequence[Choice], writer: Writer, send: Send) -> None:
     """One JSON body, once every choice is finished."""
     if len(choices) == 1:
-        pieces = [await _collect(engine, choices[0])]
+        pieces = [await choices[0].collect(engine)]
     else:
-        pieces = await together([_collect(engine, choice) for choice in choices])
+        pieces = await together([choice.collect(engine) for choice in choices])
     await send_body(200, [JSON], writer.body(choices, pieces), send)
 
 
@@ -107,7 +60,7 @@ async def _events(engine: TextEngine, choices: Sequence[Choice], writer: Writer)
     """(bytes to send, whether they are the last)."""
     if len(choices) == 1:
         choice = choices[0]
-        async with aclosing(choice.follow(engine, whole=False)) as steps:
+        async with aclosing(choice.follow(engine)) as steps:
             async for step in steps:
                 events = writer.events(choice, step)
                 if step.finish_reason is not None:
@@ -127,7 +80,7 @@ async def _merged(engine: TextEngine, choices: Sequence[Choice]) -> AsyncGenerat
     room = asyncio.Semaphore(len(choices))
 
     async def pump(choice: Choice) -> None:
-        async with aclosing(choice.follow(engine, whole=False)) as steps:
+        async with aclosing(choice.follow(engine)) as steps:
             async for step in steps:
                 await room.acquire()
                 ready.put_nowait((choice, step))
@@ -155,11 +108,6 @@ async def _merged(engine: TextEngine, choices: Sequence[Choice]) -> AsyncGenerat
     finally:
         pumps.cancel()
         await asyncio.wait([pumps])
-
-
-async def _collect(engine: TextEngine, choice: Choice) -> list[Piece]:
-    async with aclosing(choice.follow(engine, whole=True)) as steps:
-        return [piece async for step in steps for piece in step.pieces]
 
 
 T = TypeVar("T")

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import msgspec
 
+from gateway.attention import Attention
 from gateway.engine import EngineInfo, TextEngine
 from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, ModelNotFound, NotFound
-from gateway.openai.answer import JSON, Attention, answer_stream, answer_whole, send_body
+from gateway.openai.answer import JSON, answer_stream, answer_whole, send_body
 from gateway.openai.chat import begin_chat, plain_messages, template_kwargs
 from gateway.openai.completions import begin_completion
 from gateway.openai.prompts import encode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from types import AsyncGeneratorType
 from typing import NamedTuple, cast
 
 from gateway.engine import Delta, FinishReason, Generation, TextEngine, Tokenizer, TokenLogprob
@@ -81,31 +82,38 @@ class Choice:
         self._pending: list[Scored] = []
         self._length = len(prefix.text) if prefix else 0
 
-    async def follow(self, engine: TextEngine, *, whole: bool) -> AsyncGenerator[Step]:
+    async def follow(self, engine: TextEngine) -> AsyncGenerator[Step]:
         """What each delta gives, where it gives any; ends with a finish reason. Closing this stops the engine.
 
-        `whole`: nobody looks at single tokens, so that a delta's text may come as one piece.
         Raises what the engine raises, and BackendFailed for what is not a GatewayError.
         """
         if self.generation.sampling.max_tokens == 0:
             self.finish_reason = "length"
             yield Step([Piece("")], "length", 0)
             return
-        take = (
-            self._take_whole if whole and not self._stops and self.generation.sampling.logprobs is None else self._take
-        )
-        try:
+        with _TRANSLATED:
             async with closing(engine.generate(self.generation)) as deltas:
                 async for delta in deltas:
-                    pieces = take(delta)
+                    pieces = self._take(delta)
                     if pieces:
                         yield Step(pieces, self.finish_reason, self.completion_tokens)
                     if self.finish_reason is not None:
                         return
-        except GatewayError:
-            raise
-        except Exception as error:
-            raise engine_failed(error) from error
+        raise BackendFailed("the engine ended an answer without a reason")
+
+    async def collect(self, engine: TextEngine) -> list[Piece]:
+        """All of it. Nobody looks at single tokens here: a delta's text may be one piece. Raises as `follow`."""
+        if self.generation.sampling.max_tokens == 0:
+            self.finish_reason = "length"
+            return [Piece("")]
+        take = self._take if self._stops or self.generation.sampling.logprobs is not None else self._take_whole
+        collected: list[Piece] = []
+        with _TRANSLATED:
+            async with closing(engine.generate(self.generation)) as deltas:
+                async for delta in deltas:
+                    collected += take(delta)
+                    if self.finish_reason is not None:
+                        return collected
         raise BackendFailed("the engine ended an answer without a reason")
 
     def _take_whole(self, delta: Delta) -> list[Piece]:
@@ -164,6 +172,19 @@ class Choice:
         return [*pieces, left]
 
 
+class _Translated:
+    """Turns an engine's crash into a BackendFailed."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, GatewayError):
+            raise engine_failed(error) from error
+
+
+_TRANSLATED = _Translated()
+
+
 def engine_failed(error: Exception) -> BackendFailed:
     """What a client is told of an engine's crash; the log is told the rest."""
     log.error("the engine failed", exc_info=error)
@@ -172,7 +193,7 @@ def engine_failed(error: Exception) -> BackendFailed:
 
 def closing(deltas: AsyncIterator[Delta]) -> aclosing[AsyncGenerator[Delta]]:
     """An engine's iterator that is closed on the way out, whatever the way."""
-    if isinstance(deltas, AsyncGenerator):
+    if isinstance(deltas, AsyncGeneratorType):
         return aclosing(cast(AsyncGenerator[Delta], deltas))
     return aclosing(_as_generator(deltas))
 

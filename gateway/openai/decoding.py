@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+_Utf8Reader = codecs.getincrementaldecoder("utf-8")
 _BYTE_PIECE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 _REPLACEMENT = "\ufffd"
 _LONGEST_WAIT = 16
@@ -61,7 +62,7 @@ class ByteStream:
     def __init__(self, bytes_of: Callable[[int], bytes]) -> None:
         """`bytes_of` gives b"" for tokens that are not text."""
         self._bytes_of = bytes_of
-        self._reader = codecs.getincrementaldecoder("utf-8")("replace")
+        self._reader = _Utf8Reader("replace")
 
     def step(self, token_ids: Sequence[int]) -> str:
         return self._reader.decode(b"".join(map(self._bytes_of, token_ids)))

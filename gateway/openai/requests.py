@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -177,6 +178,11 @@ REFUSED: dict[type[GenerateRequest], tuple[tuple[str, tuple[object, ...]], ...]]
 }
 """Fields that would change the answer, each with the values that would not. `null` never does."""
 
+_VALUES: dict[type[GenerateRequest], Callable[[GenerateRequest], tuple[Any, ...]]] = {
+    kind: attrgetter(*(name for name, _ in fields)) for kind, fields in REFUSED.items()
+}
+"""All of them at once: most requests hold none."""
+
 R = TypeVar("R", bound=msgspec.Struct)
 _PATH = re.compile(r"(?: - at `\$\.?(.+)`|missing required field `(.+)`)")
 
@@ -211,8 +217,10 @@ def _not_a_number(body: bytes) -> str | None:
 
 def refuse_unsupported(request: GenerateRequest, engine: str) -> None:
     """Raise Unsupported, naming engine and feature, where the request asks for what would be ignored."""
-    for name, harmless in REFUSED[type(request)]:
-        value = getattr(request, name)
+    values = _VALUES[type(request)](request)
+    if values.count(None) == len(values):
+        return
+    for (name, harmless), value in zip(REFUSED[type(request)], values, strict=True):
         if value is not None and value not in harmless:
             raise Unsupported(f"the {engine} engine does not support `{name}`", param=name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -74,7 +74,7 @@ class Writer:
     ) -> None:
         """`model` is the name as JSON; `prompt_tokens` counts every prompt once; `copies` is the request's `n`."""
         options = request.stream_options
-        self.id = shape.id_prefix + secrets.token_hex(12).encode()
+        self.id = b"%b%024x" % (shape.id_prefix, random.getrandbits(96))
         self._shape = shape
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens

@@ -19,7 +19,7 @@ from gateway.config import GatewayConfig, ModelSpec
 from gateway.ingress.auth import hash_keys
 from gateway.serve.dispatch import application_of
 from gateway.serve.replica import AppReplica, GatewayReplica, ModelReplica
-from gateway.serve.settings import QUIET, replica_environment
+from gateway.serve.settings import DOOR, QUIET, replica_environment
 
 GATEWAY_APPLICATION = "gateway"
 APP_PREFIX = "app-"
@@ -110,7 +110,7 @@ def gateway(args: dict[str, Any]) -> Application:
     """Application builder of the wide door: `replicas`, `user_config`."""
     return (
         _deployment(GatewayReplica, "Gateway", args, version=_version())
-        .options(ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": QUIET}}, max_surge_percent=100)
+        .options(ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": DOOR}}, max_surge_percent=100)
         .bind()
     )
 
@@ -133,7 +133,8 @@ def _deployment(replica: type, name: str, args: dict[str, Any], version: str) ->
         graceful_shutdown_wait_loop_s=0.2,
         graceful_shutdown_timeout_s=10,
         max_constructor_retry_count=1,
-        logging_config={"enable_access_log": False},
+        # Below this level Serve makes a log record of every request, and throws it away where access logs are off.
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )(replica)
     # Serve's own versions are random: every `run` would replace every replica. With a version that says what a
     # deployment is made of, only what has changed is replaced. (Internal API: kept in this one place.)

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from gateway.attention import Attention
 from gateway.errors import BackendFailed, GatewayError, Unavailable
 from gateway.ingress.forward import BACKEND_SECONDS
 from gateway.serve.wire import Call, pack_call, unpack_head
@@ -37,7 +38,7 @@ def application_of(model: str) -> str:
 
 
 class RemoteModel:
-    """A model's ASGI app, wherever its replicas are. Cancelling a call cancels it in the replica."""
+    """A model's ASGI app, wherever its replicas are. A client's leaving and a cancellation end the call there too."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -53,10 +54,11 @@ class RemoteModel:
         call = pack_call(Call(scope["method"], scope["path"], scope["query_string"], scope["headers"], body))
         streaming = _wants_events(body)
         try:
-            if streaming:
-                await self._pass_stream(call, receive, send)
-            else:
-                await self._pass_whole(call, send)
+            with Attention(receive):
+                if streaming:
+                    await self._pass_stream(call, send)
+                else:
+                    await self._pass_whole(call, send)
         except (RayError, RayServeException) as error:
             raise _translated(self._model, error) from error
 
@@ -71,7 +73,7 @@ class RemoteModel:
         await send(_start(head.status, head.headers, head.backend_s))
         await send({"type": "http.response.body", "body": body})
 
-    async def _pass_stream(self, call: bytes, receive: Receive, send: Send) -> None:
+    async def _pass_stream(self, call: bytes, send: Send) -> None:
         parts = self._stream.remote(call)
         try:
             first = True

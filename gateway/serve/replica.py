@@ -134,7 +134,7 @@ class ModelReplica:
 
     async def snapshot(self) -> tuple[str, bytes]:
         """This replica's name and what it has counted."""
-        self._metrics.generations.labels(self._name).set(self._backend.running())
+        self._metrics.generations[self._name] = self._backend.running()
         return serve.get_replica_context().replica_tag, self._metrics.snapshot()
 
     async def __del__(self) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from array import array
 from collections.abc import AsyncGenerator, Sequence
-from itertools import islice
+from itertools import cycle, islice
 
 from gateway.engine import Delta, FinishReason, Generation, Tokenizer, TokenLogprob
 from gateway.errors import Unavailable
@@ -58,16 +59,16 @@ class EchoEngine:
             raise error
         scores: list[TokenLogprob | None] = []
         message: list[int] = []
-        cycle: list[int] | None = None
+        repeated: list[int] | None = None
         position = 0
         for token in prompt:
-            expected = ECHO if cycle is None else cycle[position % len(cycle)]
+            expected = ECHO if repeated is None else repeated[position % len(repeated)]
             scores.append(_score(token, expected, top) if scores else None)
             position += 1
             if token == ECHO:
-                cycle, position = [*message, END], 0
+                repeated, position = [*message, END], 0
             elif token == START:
-                cycle = None
+                repeated = None
             if token < 256:
                 message.append(token)
             else:
@@ -77,20 +78,18 @@ class EchoEngine:
 
 def _answer(prompt: Sequence[int], max_tokens: int, ignore_eos: bool) -> tuple[list[int], FinishReason]:
     """The likeliest tokens after this prompt: the text before its ECHO, again and again, END in between."""
-    ids = list(prompt)
-    echo = len(ids) - 1
-    while echo >= 0 and ids[echo] not in (ECHO, START):
-        echo -= 1
-    # Where no ECHO has come, it comes next.
-    begun = echo >= 0 and ids[echo] == ECHO
-    end = echo if begun else len(ids)
-    start = end
-    while start and ids[start - 1] < 256:
-        start -= 1
-    cycle = [*ids[start:end], END]
-    done = (len(ids) - echo - 1) % len(cycle) if begun else 0
-    wanted = max_tokens if ignore_eos else len(cycle) - done
-    answer = (cycle * ((done + wanted) // len(cycle) + 1))[done : done + wanted]
+    # As text of one character a token, which Python searches faster than a list.
+    text = array("H", prompt).tobytes().decode("utf-16-le")
+    echo = text.rfind(chr(ECHO))
+    # Where no ECHO has come since the last START, it comes next.
+    begun = echo > text.rfind(chr(START))
+    end = echo if begun else len(prompt)
+    start = 1 + max([text.rfind(chr(special), 0, end) for special in (START, ECHO, END)])
+    answer = [*prompt[start:end], END]
+    done = (len(prompt) - echo - 1) % len(answer) if begun else 0
+    if ignore_eos or done:
+        wanted = max_tokens if ignore_eos else len(answer) - done
+        answer = list(islice(cycle(answer), done, done + wanted))
     if not begun:
         answer.insert(0, ECHO)
     if not ignore_eos and len(answer) <= max_tokens:

@@ -10,6 +10,7 @@ from typing import Any
 START, ECHO, END = 256, 257, 258
 SPECIAL = {"<|start|>": START, "<|echo|>": ECHO, "<|end|>": END}
 _TEXT = {token: text for text, token in SPECIAL.items()}
+_Utf8Reader = codecs.getincrementaldecoder("utf-8")
 _SPLIT = re.compile("(" + "|".join(map(re.escape, SPECIAL)) + ")")
 
 
@@ -31,15 +32,12 @@ class ByteTokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Bytes of the text. With special tokens, ECHO closes it: the model then knows what to repeat."""
-        if "<|" in text:
-            ids = [
-                token
-                for part in _SPLIT.split(text)
-                for token in ([SPECIAL[part]] if part in SPECIAL else part.encode())
-            ]
-        else:
-            ids = list(text.encode())
-        return [*ids, ECHO] if add_special_tokens else ids
+        ids: list[int] = []
+        for part in _SPLIT.split(text) if "<|" in text else (text,):
+            ids.extend((SPECIAL[part],) if part in SPECIAL else part.encode())
+        if add_special_tokens:
+            ids.append(ECHO)
+        return ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         known = [token for token in token_ids if token < 256] if skip_special_tokens else token_ids
@@ -66,9 +64,12 @@ class ByteStream:
     """`gateway.engine.DecodeStream` over bytes."""
 
     def __init__(self) -> None:
-        self._reader = codecs.getincrementaldecoder("utf-8")("replace")
+        self._reader = _Utf8Reader("replace")
 
     def step(self, token_ids: Sequence[int]) -> str:
+        if token_ids and token_ids[-1] > 255:
+            # The usual place for a special token, which has no text.
+            token_ids = token_ids[:-1]
         try:
             return self._reader.decode(bytes(token_ids))
         except ValueError:
