@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from array import array
+import struct
 from collections.abc import AsyncGenerator, Sequence
 from itertools import cycle, islice
 
@@ -79,7 +79,7 @@ class EchoEngine:
 def _answer(prompt: Sequence[int], max_tokens: int, ignore_eos: bool) -> tuple[list[int], FinishReason]:
     """The likeliest tokens after this prompt: the text before its ECHO, again and again, END in between."""
     # As text of one character a token, which Python searches faster than a list.
-    text = array("H", prompt).tobytes().decode("utf-16-le")
+    text = struct.pack(f"<{len(prompt)}H", *prompt).decode("utf-16-le")
     echo = text.rfind(chr(ECHO))
     # Where no ECHO has come since the last START, it comes next.
     begun = echo > text.rfind(chr(START))
