@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -112,6 +113,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     session = open_session(config)
+    # Serve with HAProxy and throughput mode, and none of what the gateway adds to that.
+    for name in ("RAY_enable_metrics_collection", "RAY_SERVE_HAPROXY_RETRY_ON"):
+        del os.environ[name]
     from ray import serve
 
     from gateway.serve import cluster
