@@ -83,7 +83,10 @@ class Forward:
         try:
             await self._app(model)(_scope_for(request, model, scope), _receive_for(request, model, receive), answer)
         except GatewayError as error:
-            if answer.started or (final or error.status not in GIVES_WAY):
+            if answer.started:
+                await answer.fail(error)
+                raise
+            if final or error.status not in GIVES_WAY:
                 raise
             log.warning("request %s: %s gave way: %s", request.id, model, error.message)
             return False
@@ -163,6 +166,13 @@ class _Passing:
         self.done = not more
         if body or not more:
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def fail(self, error: GatewayError) -> None:
+        """End a stream that has begun with an event that says why; whatever else has begun just ends."""
+        if self._events and not self.done:
+            self.done = True
+            body = b"data: " + error.to_json() + b"\n\ndata: [DONE]\n\n"
+            await self._send({"type": "http.response.body", "body": body})
 
     def _head(self, message: Message) -> Message:
         now = time.perf_counter()

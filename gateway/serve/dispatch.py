@@ -61,6 +61,11 @@ class RemoteModel:
                     await self._pass_whole(call, send)
         except (RayError, RayServeException) as error:
             raise _translated(self._model, error) from error
+        except asyncio.CancelledError as error:
+            # A call whose replica died may end like this too. Nobody cancelled this one.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise Unavailable(f"{self._model} was lost while it answered", retry_after_s=1) from error
 
     async def _pass_whole(self, call: bytes, send: Send) -> None:
         response = self._whole.remote(call)

@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,48 @@ def test_a_model_that_cannot_start_is_one_clear_line_and_leaves_nothing(tmp_path
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{port}/health")
     assert not list((tmp_path / "cache" / "run").glob("*.json"))
+
+
+def test_a_killed_replica_costs_its_own_requests_at_most_and_comes_back(tmp_path: Path) -> None:
+    port = free_port()
+    models = {"frail": {"backend": "echo", "options": {"delay_ms": 10}}, "echo": {"backend": "echo"}}
+    config = write(tmp_path / "a.yaml", port, models=models, routes={"chat": {"targets": ["frail", "echo"]}})
+    with serving(config, port, env={"GATEWAY_CACHE": str(tmp_path / "cache")}) as gateway:
+        answers: list[httpx.Response] = []
+        stop = threading.Event()
+
+        def load(stream: bool) -> None:
+            body = {"model": "chat", "stream": stream, "messages": [{"role": "user", "content": "hello there " * 4}]}
+            with httpx.Client(timeout=30) as http:
+                while not stop.is_set():
+                    answers.append(http.post(f"{gateway.url}/v1/chat/completions", json=body))
+
+        workers = [threading.Thread(target=load, args=(number % 2 == 0,)) for number in range(4)]
+        for worker in workers:
+            worker.start()
+        wait_for(lambda: any(answer.headers.get("x-gateway-target") == "frail" for answer in answers))
+        (replica,) = [p for p in gateway.descendants() if "ServeReplica:model-frail" in " ".join(p.cmdline())]
+        replica.kill()
+        killed = len(answers)
+        # The other target answers meanwhile, and the first does again once Serve has replaced its replica.
+        wait_for(lambda: any(answer.headers.get("x-gateway-target") == "echo" for answer in answers[killed:]))
+        wait_for(lambda: all(answer.headers.get("x-gateway-target") == "frail" for answer in answers[-8:]))
+        stop.set()
+        for worker in workers:
+            worker.join(60)
+        failed = [answer for answer in answers if answer.status_code != 200 or '"error"' in answer.text]
+        assert len(failed) <= len(workers), [answer.text for answer in failed]
+        for answer in failed:
+            # Whole answers and streams that had begun: told in OpenAI's shape, and by whom.
+            said = answer.text.rpartition("data: {")[2].partition("\n")[0] if answer.status_code == 200 else answer.text
+            error = json.loads("{" + said if answer.status_code == 200 else said)["error"]
+            assert error["code"] in ("unavailable", "backend_failed"), error
+        lane = httpx.post(f"{gateway.url}/m/frail/v1/completions", json={"prompt": "x"}, timeout=30)
+        assert lane.status_code == 200
+
+
+def wait_for(met: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
