@@ -181,18 +181,23 @@ def _first_tokens(config: GatewayConfig, url: str) -> None:
     from gateway.serve.first_token import first_tokens
 
     deadline = time.monotonic() + READY_WITHIN_S
-    with httpx.Client(trust_env=False, timeout=10) as client:
-        for address in [f"{url}/health", *(f"{url}/m/{name}/health" for name in config.models)]:
-            while (answer := _get(client, address)) != 200:
-                if time.monotonic() > deadline:
-                    raise ConfigError(f"{address} answers {answer} still")
-                time.sleep(0.1)
     first_tokens(config.models)
+    # A connection for each question: HAProxy's process of before a change keeps those it has, and new ones are what
+    # people will open. All in one row, since an address that has answered is forgotten for a moment by the next change.
+    addresses = [f"{url}/health", *(f"{url}/m/{name}/health" for name in config.models)]
+    while True:
+        answers = {address: _get(address) for address in addresses}
+        if all(answer == 200 for answer in answers.values()):
+            return
+        if time.monotonic() > deadline:
+            said = ", ".join(f"{address}: {answer}" for address, answer in answers.items() if answer != 200)
+            raise ConfigError(f"not every address answers: {said}")
+        time.sleep(0.1)
 
 
-def _get(client: httpx.Client, address: str) -> int | str:
+def _get(address: str) -> int | str:
     try:
-        return client.get(address).status_code
+        return httpx.get(address, trust_env=False, timeout=10).status_code
     except httpx.TransportError as error:
         return str(error)
 

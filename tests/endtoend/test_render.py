@@ -70,9 +70,10 @@ def ray() -> Iterator[Ray]:
         try:
             yield Ray(f"http://127.0.0.2:{dashboard}", http, environment)
         finally:
-            below = psutil.Process(head.pid).children(recursive=True)
+            parent = psutil.Process(head.pid)
+            below = parent.children(recursive=True)
             head.terminate()
-            _, alive = psutil.wait_procs([*below, head], timeout=20)
+            _, alive = psutil.wait_procs([*below, parent], timeout=20)
             for process in alive:
                 process.kill()
             psutil.wait_procs(alive, timeout=5)
@@ -100,7 +101,7 @@ def test_serve_deploy_takes_it_and_both_doors_answer(ray: Ray, tmp_path: Path) -
         for path in ("/v1/chat/completions", "/m/parrot/v1/chat/completions"):
             answer = _answered(client, path, asked, deadline)
             assert answer["choices"][0]["message"]["content"] == "Hello there"
-        assert client.post("/v1/chat/completions", json=asked).status_code == 401
+            assert _refused(client, path, asked, deadline) == 401
 
 
 def _answered(
@@ -118,3 +119,11 @@ def _answered(
             said = f"{answer.status_code} {answer.text[:200]}"
         time.sleep(0.5)
     raise AssertionError(f"{path} never answered: {said}")
+
+
+def _refused(client: httpx.Client, path: str, asked: object, deadline: float) -> int:
+    """The status without a key. While a second application is being deployed, an address that has answered already
+    can be unknown to Serve's proxies for a moment (404): that much is waited for, and nothing else."""
+    while (status := client.post(path, json=asked).status_code) == 404 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return status
