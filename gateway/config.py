@@ -108,6 +108,9 @@ class ServerSpec(_Strict):
     """Keys, or `sha256:` and a key's hex digest. `GATEWAY_API_KEYS` (comma-separated) adds to them."""
     ingress_replicas: int = Field(default=1, ge=1, le=1000)
     limits: LimitSpec = LimitSpec()
+    store: str | None = None
+    """Where files, batches and responses are kept, as an SQLAlchemy URL; default: an SQLite file below
+    `~/.local/state`."""
     drain_s: float = Field(default=1.0, ge=0)
     """How long a replica that is taken away goes on answering what it has, at least."""
 

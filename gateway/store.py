@@ -1,0 +1,81 @@
+"""What outlives a request: one SQL database by SQLAlchemy. Knows the connection alone: each room that
+keeps something declares its own tables on `METADATA`.
+
+Calls are synchronous underneath and run in threads, so that any driver SQLAlchemy knows may be configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sql
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from gateway.errors import ConfigError
+
+METADATA = sql.MetaData()
+
+T = TypeVar("T")
+
+
+def default_url() -> str:
+    """An SQLite file below `$XDG_STATE_HOME` (`~/.local/state`): what people made stays when caches are emptied."""
+    root = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return f"sqlite:///{Path(root).expanduser() / 'model-gateway' / 'gateway.db'}"
+
+
+class Store:
+    """A database that several processes may share. Made cheaply; the first `run` connects and creates the tables."""
+
+    def __init__(self, url: str) -> None:
+        """`url` as SQLAlchemy writes them. Raises ConfigError, without repeating it (it may hold a password)."""
+        try:
+            self._url = sql.make_url(url)
+            self._engine = sql.create_engine(self._url, pool_pre_ping=True)
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            reason = "its driver is not installed" if isinstance(error, ImportError) else "SQLAlchemy knows no such URL"
+            raise ConfigError(f"server.store: {reason}") from None
+        self._opening = asyncio.Lock()
+        self._open = False
+
+    async def run(self, work: Callable[[sql.Connection], T]) -> T:
+        """Do `work` in one transaction, in a thread. Raises ConfigError where the database cannot be opened."""
+        if not self._open:
+            async with self._opening:
+                if not self._open:
+                    await asyncio.to_thread(self._create)
+                    self._open = True
+        return await asyncio.to_thread(self._run, work)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._engine.dispose)
+
+    def _run(self, work: Callable[[sql.Connection], T]) -> T:
+        with self._engine.begin() as connection:
+            return work(connection)
+
+    def _create(self) -> None:
+        try:
+            if self._url.get_backend_name() == "sqlite":
+                event.listen(self._engine, "connect", _share)
+                if self._url.database not in (None, "", ":memory:"):
+                    folder = Path(self._url.database).absolute().parent
+                    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            METADATA.create_all(self._engine)
+        except (OSError, SQLAlchemyError) as error:
+            # SQLAlchemy's text may quote the URL.
+            reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+            raise ConfigError(f"the store {self._url.render_as_string(hide_password=True)}: {reason}") from error
+
+
+def _share(connection: Any, _: object) -> None:
+    """SQLite as several processes can use it at once: readers beside one writer, and patience."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
