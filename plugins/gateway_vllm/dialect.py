@@ -64,7 +64,8 @@ class Dialect:
     def __init__(self, app: ASGIApp, *, is_down: Callable[[], bool], reasoning: bool = False) -> None:
         """`is_down`: whether the engine has died. `reasoning`: whether answers may hold reasoning text, which is then
         sent under both of its names."""
-        self._app = app
+        self.inner = app
+        """vLLM's own app."""
         self._is_down = is_down
         self._reasoning = reasoning
 
@@ -75,10 +76,10 @@ class Dialect:
             client = Leaving(adapt(scope, receive), send)
             await client.run(self._speak, scope)
         else:
-            await self._app(scope, receive, send)
+            await self.inner(scope, receive, send)
 
     async def _speak(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, _Answer(scope, send, self._is_down, self._reasoning).send)
+        await self.inner(scope, receive, _Answer(scope, send, self._is_down, self._reasoning).send)
 
 
 class _Answer:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import doors, engines, footprint
+from tests.bench import doors, engines, footprint, surface
 from tests.bench.figures import Figures
 
-PARTS = ("doors", "engines", "footprint")
+PARTS = ("doors", "engines", "surface", "footprint")
 
 
 def main() -> None:
@@ -36,6 +36,8 @@ def main() -> None:
                 doors.measure(figures, rounds=arguments.rounds, seconds=arguments.seconds)
             elif part == "engines":
                 engines.measure(figures)
+            elif part == "surface":
+                surface.measure(figures)
             else:
                 footprint.measure(figures)
         except Exception as error:

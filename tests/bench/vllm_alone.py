@@ -19,6 +19,7 @@ from gateway.config import load
 from gateway.serve.contexts import context_of
 from gateway.serve.settings import replica_environment
 from gateway.types import ASGIApp
+from gateway_vllm.dialect import Dialect
 
 
 async def _serve(config: Path, model: str, port: int) -> None:
@@ -29,7 +30,9 @@ async def _serve(config: Path, model: str, port: int) -> None:
     try:
         await backend.start()
         # Below our dialect lies vLLM's own app, which is what vLLM's server serves.
-        app: ASGIApp = backend.app._app  # pyright: ignore
+        if not isinstance(dialect := backend.app, Dialect):
+            raise TypeError(f"the vllm backend's app is a {type(dialect).__name__}")
+        app: ASGIApp = dialect.inner
         server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", access_log=False, log_level="error"))
         task = asyncio.ensure_future(server.serve())
         while not server.started:
