@@ -6,9 +6,12 @@ An engine speaks token ids. Chat templates, detokenizing, stop strings, JSON and
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import msgspec
+
+from gateway.errors import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +37,22 @@ class Sampling(msgspec.Struct, frozen=True):
     """None: no log-probabilities. k ≥ 0: that of each token, and its k best alternatives."""
     ignore_eos: bool = False
     """Go on past end tokens until `max_tokens`."""
+    min_p: float = 0.0
+    """Tokens less likely than this share of the likeliest one's probability, after temperature, are not drawn."""
+    min_tokens: int = 0
+    """No end token and no stop token before so many tokens are made."""
+    stop_token_ids: tuple[int, ...] = ()
+    """These end the sequence as end tokens do, also with `ignore_eos`."""
+    logit_bias: Mapping[int, float] | None = None
+    """Added to the logits of these tokens."""
+    presence_penalty: float = 0.0
+    """Taken from the logit of every token that was generated."""
+    frequency_penalty: float = 0.0
+    """Taken from it once for each time that it was."""
+    repetition_penalty: float = 1.0
+    """Divides positive, multiplies negative logits of all tokens of the prompt and the answer."""
+    allowed_token_ids: tuple[int, ...] | None = None
+    """Only these are chosen; None: all."""
 
 
 class Constraint(Protocol):
@@ -61,9 +80,37 @@ class Generation(msgspec.Struct, frozen=True):
     """What its tokens must obey; an end token is among the allowed ones where the text may end."""
 
 
+_RULES: tuple[tuple[str, object], ...] = (
+    ("logit_bias", None),
+    ("presence_penalty", 0),
+    ("frequency_penalty", 0),
+    ("repetition_penalty", 1),
+    ("min_tokens", 0),
+    ("allowed_token_ids", None),
+)
+_rules = attrgetter(*(name for name, _ in _RULES))
+_NO_RULES = tuple(harmless for _, harmless in _RULES)
+
+
+def changes_logits(generation: Generation) -> bool:
+    """Whether anything but the model decides over its logits."""
+    return generation.constraint is not None or _rules(generation.sampling) != _NO_RULES
+
+
+def refuse_rules(generation: Generation, engine: str) -> None:
+    """For engines that leave logits as they are: raise Unsupported, naming the first field that asks for more."""
+    if not changes_logits(generation) and not generation.sampling.stop_token_ids:
+        return
+    name = "response_format"
+    if generation.constraint is None:
+        asked = zip(_RULES, _rules(generation.sampling), strict=True)
+        name = next((name for (name, harmless), value in asked if value != harmless), "stop_token_ids")
+    raise Unsupported(f"the {engine} engine does not support `{name}`", param=name)
+
+
 class TokenLogprob(msgspec.Struct, frozen=True):
-    """Natural-log probability of one token from the model's own distribution (before temperature, top_p and top_k),
-    as OpenAI and vLLM report it, with the best alternatives of that position."""
+    """Natural-log probability of one token from the model's own distribution (before grammars, biases, penalties,
+    temperature, top_p and top_k), as OpenAI and vLLM report it, with the best alternatives of that position."""
 
     logprob: float
     top: tuple[tuple[int, float], ...] = ()

@@ -8,6 +8,7 @@ from typing import Any, cast
 from gateway.engine import EngineInfo, Generation, TextEngine
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.openai.choice import Choice
+from gateway.openai.grammar_request import asked_grammar, constraints
 from gateway.openai.prompts import encode
 from gateway.openai.requests import ChatRequest, check, copies, fit, refuse_unsupported, sampling, stops
 from gateway.openai.writer import CHAT, Writer
@@ -24,6 +25,7 @@ async def begin_chat(
     check(request, logprobs)
     ends = stops(request)
     n = copies(request, 1)
+    grammar = asked_grammar(request, info.engine)
     max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     if max_tokens is not None and max_tokens < 1:
         param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
@@ -36,10 +38,21 @@ async def begin_chat(
     # The template wrote the special tokens already.
     prompt = await encode(tokenizer, text, add_special_tokens=False)
     room = fit(prompt, max_tokens, engine.max_model_len, None, "messages")
+    make_constraint = await constraints(grammar, tokenizer, info.engine)
     writer = Writer(CHAT, request, model, len(prompt), tokenizer, n)
     name = writer.id.decode()
     choices = [
-        Choice(index, Generation(f"{name}-{index}", prompt, sampling(request, room, logprobs, index)), tokenizer, ends)
+        Choice(
+            index,
+            Generation(
+                f"{name}-{index}",
+                prompt,
+                sampling(request, room, logprobs, index, vocabulary=tokenizer.vocab_size),
+                make_constraint(),
+            ),
+            tokenizer,
+            ends,
+        )
         for index in range(n)
     ]
     return choices, writer

@@ -48,7 +48,9 @@ class Choice:
         "_decoding",
         "_length",
         "_pending",
+        "_stop_ids",
         "_stops",
+        "_stops_from",
         "_tokenizer",
         "cached_tokens",
         "completion_tokens",
@@ -79,6 +81,8 @@ class Choice:
         self._tokenizer = tokenizer
         self._decoding = tokenizer.decode_stream()
         self._stops = StopStrings(stops) if stops else None
+        self._stop_ids = generation.sampling.stop_token_ids
+        self._stops_from = generation.sampling.min_tokens
         self._pending: list[Scored] = []
         self._length = len(prefix.text) if prefix else 0
 
@@ -106,7 +110,8 @@ class Choice:
         if self.generation.sampling.max_tokens == 0:
             self.finish_reason = "length"
             return [Piece("")]
-        take = self._take if self._stops or self.generation.sampling.logprobs is not None else self._take_whole
+        by_token = self._stops or self._stop_ids or self.generation.sampling.logprobs is not None
+        take = self._take if by_token else self._take_whole
         collected: list[Piece] = []
         with _TRANSLATED:
             async with closing(engine.generate(self.generation)) as deltas:
@@ -136,11 +141,13 @@ class Choice:
             raise BackendFailed("the engine gave no log-probabilities, or not one for each token")
         for position, token_id in enumerate(delta.token_ids):
             self.completion_tokens += 1
-            text = step((token_id,))
+            # A token that stops is counted, not shown; end tokens give no text anyway.
+            ends = delta.finish_reason == "stop" and token_id in self._stop_ids and position == len(delta.token_ids) - 1
+            text = "" if ends else step((token_id,))
             if logprobs is not None:
                 self._pending.append(Scored(token_id, logprobs[position], self._length))
                 self._length += len(text)
-            if stops is not None and text:
+            if stops is not None and text and self.completion_tokens >= self._stops_from:
                 text = stops.push(text)
                 if stops.met:
                     return self._finish(pieces, text, "stop")

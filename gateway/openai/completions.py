@@ -8,6 +8,7 @@ from gateway.engine import EngineInfo, Generation, TextEngine
 from gateway.errors import BackendFailed, GatewayError, InvalidRequest
 from gateway.openai.answer import together
 from gateway.openai.choice import Choice, Piece, engine_failed
+from gateway.openai.grammar_request import asked_grammar, constraints
 from gateway.openai.logprobs import score_prompt
 from gateway.openai.prompts import Prompt, read_prompts
 from gateway.openai.requests import CompletionRequest, check, copies, fit, refuse_unsupported, sampling, stops
@@ -31,10 +32,12 @@ async def begin_completion(
     tokenizer = engine.tokenizer
     # The number is checked before the work: tokenizing a thousand prompts is not free.
     n = copies(request, len(request.prompt) if isinstance(request.prompt, list) and not _is_ids(request.prompt) else 1)
+    grammar = asked_grammar(request, info.engine)
     special = request.add_special_tokens is not False
     prompts = await read_prompts(request.prompt, tokenizer, add_special_tokens=special)
     for prompt in prompts:
         fit(prompt.ids, max_tokens, engine.max_model_len, tokenizer.vocab_size, "prompt")
+    make_constraint = await constraints(grammar, tokenizer, info.engine)
     prefixes = await together([_echo(prompt, request, engine) for prompt in prompts]) if request.echo else None
     counted = sum([len(prompt.ids) for prompt in prompts])
     writer = Writer(COMPLETION, request, model, counted, tokenizer, n)
@@ -43,9 +46,10 @@ async def begin_completion(
     for position, prompt in enumerate(prompts):
         for copy in range(n):
             index = position * n + copy
-            how = sampling(request, max_tokens, request.logprobs, copy)
+            how = sampling(request, max_tokens, request.logprobs, copy, vocabulary=tokenizer.vocab_size)
             prefix = prefixes[position] if prefixes is not None else None
-            choices.append(Choice(index, Generation(f"{name}-{index}", prompt.ids, how), tokenizer, ends, prefix))
+            generation = Generation(f"{name}-{index}", prompt.ids, how, make_constraint())
+            choices.append(Choice(index, generation, tokenizer, ends, prefix))
     return choices, writer
 
 

@@ -23,6 +23,8 @@ MAX_SEQUENCES = 1024
 """Sequences in one request: prompts × n."""
 MAX_STOPS = 256
 """Stop strings in one request."""
+MAX_TOKEN_IDS = 1024
+"""Tokens that one request biases, allows or stops at."""
 
 Text = str | list[str | int | list[int] | dict[str, Any]]
 """`prompt` as clients send it: a string, strings, ids, lists of ids, or (for `/tokenize`) messages."""
@@ -49,28 +51,29 @@ class GenerateRequest(msgspec.Struct):
     max_tokens: int | None = None
     n: int | None = None
     ignore_eos: bool | None = None
-    # What no engine of ours honours; see REFUSED.
-    logit_bias: Any = None
-    presence_penalty: Any = None
-    frequency_penalty: Any = None
-    repetition_penalty: Any = None
-    length_penalty: Any = None
-    min_p: Any = None
-    typical_p: Any = None
-    min_tokens: Any = None
-    stop_token_ids: Any = None
-    bad_words: Any = None
-    allowed_token_ids: Any = None
-    best_of: Any = None
-    use_beam_search: Any = None
-    prompt_logprobs: Any = None
-    logits_processors: Any = None
+    # Grammars, each in its own shape; see grammar_request.
     response_format: Any = None
     structured_outputs: Any = None
     guided_json: Any = None
     guided_regex: Any = None
     guided_choice: Any = None
     guided_grammar: Any = None
+    logit_bias: dict[str, float] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    min_p: float | None = None
+    min_tokens: int | None = None
+    stop_token_ids: list[int] | None = None
+    allowed_token_ids: list[int] | None = None
+    # What no engine of ours honours; see REFUSED.
+    length_penalty: Any = None
+    typical_p: Any = None
+    bad_words: Any = None
+    best_of: Any = None
+    use_beam_search: Any = None
+    prompt_logprobs: Any = None
+    logits_processors: Any = None
     truncate_prompt_tokens: Any = None
     prompt_embeds: Any = None
     include_stop_str_in_output: Any = None
@@ -130,27 +133,13 @@ class DetokenizeRequest(msgspec.Struct):
 
 
 _SHARED_REFUSED: tuple[tuple[str, tuple[object, ...]], ...] = (
-    ("logit_bias", ({},)),
-    ("presence_penalty", (0,)),
-    ("frequency_penalty", (0,)),
-    ("repetition_penalty", (1,)),
     ("length_penalty", (1,)),
-    ("min_p", (0,)),
     ("typical_p", (1,)),
-    ("min_tokens", (0,)),
-    ("stop_token_ids", ([],)),
     ("bad_words", ([],)),
-    ("allowed_token_ids", ()),
     ("best_of", (1,)),
     ("use_beam_search", (False,)),
     ("prompt_logprobs", ()),
     ("logits_processors", ([],)),
-    ("response_format", ({"type": "text"},)),
-    ("structured_outputs", ({},)),
-    ("guided_json", ()),
-    ("guided_regex", ()),
-    ("guided_choice", ()),
-    ("guided_grammar", ()),
     ("truncate_prompt_tokens", ()),
     ("prompt_embeds", ()),
     ("include_stop_str_in_output", (False,)),
@@ -240,9 +229,21 @@ def check(request: GenerateRequest, logprobs: int | None) -> None:
         raise InvalidRequest(f"`{param}` must be 0 to {MAX_LOGPROBS}", param=param)
 
 
-def sampling(request: GenerateRequest, max_tokens: int, logprobs: int | None, copy: int = 0) -> Sampling:
-    """How to sample the `copy`-th of a prompt's choices; of a checked request."""
-    return Sampling(
+_RULES = attrgetter(
+    "logit_bias", "presence_penalty", "frequency_penalty", "repetition_penalty", "min_p", "min_tokens",
+    "stop_token_ids", "allowed_token_ids",
+)  # fmt: skip
+_NO_RULES = (None,) * 8
+
+
+def sampling(
+    request: GenerateRequest, max_tokens: int, logprobs: int | None, copy: int = 0, *, vocabulary: int = 2**31
+) -> Sampling:
+    """How to sample the `copy`-th of a prompt's choices; of a checked request.
+
+    `vocabulary`: how many token ids there are. Raises InvalidRequest, naming the field, for a penalty out of its range.
+    """
+    plain = Sampling(
         max_tokens=max_tokens,
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
@@ -251,6 +252,50 @@ def sampling(request: GenerateRequest, max_tokens: int, logprobs: int | None, co
         seed=None if request.seed is None else (request.seed + copy) & (2**63 - 1),
         logprobs=logprobs,
         ignore_eos=bool(request.ignore_eos),
+    )
+    return plain if _RULES(request) == _NO_RULES else _with_rules(request, plain, vocabulary)
+
+
+def _with_rules(request: GenerateRequest, plain: Sampling, vocabulary: int) -> Sampling:
+    def number(name: str, least: float, most: float, default: float) -> float:
+        value: float | None = getattr(request, name)
+        if value is not None and not least <= value <= most:
+            raise InvalidRequest(f"`{name}` must be {least:g} to {most:g}", param=name)
+        return default if value is None else value
+
+    def ids(name: str, given: Sequence[int]) -> tuple[int, ...]:
+        if len(given) > MAX_TOKEN_IDS:
+            raise InvalidRequest(f"`{name}` may hold at most {MAX_TOKEN_IDS} tokens", param=name)
+        if given and not 0 <= min(given) <= max(given) < vocabulary:
+            raise InvalidRequest(f"`{name}`: token ids must be 0 to {vocabulary - 1}", param=name)
+        return tuple(given)
+
+    try:
+        bias = {int(token): value for token, value in (request.logit_bias or {}).items()}
+    except ValueError:
+        raise InvalidRequest("`logit_bias` is told by token ids", param="logit_bias") from None
+    ids("logit_bias", list(bias))
+    if not all(-100 <= value <= 100 for value in bias.values()):
+        raise InvalidRequest("`logit_bias` must be -100 to 100", param="logit_bias")
+    if request.repetition_penalty is not None and request.repetition_penalty < 1e-3:
+        raise InvalidRequest("`repetition_penalty` must be above 0", param="repetition_penalty")
+    if request.allowed_token_ids == []:
+        raise InvalidRequest("`allowed_token_ids` must hold at least one token", param="allowed_token_ids")
+    least = 0 if request.min_tokens is None else request.min_tokens
+    if not 0 <= least <= plain.max_tokens:
+        raise InvalidRequest(f"`min_tokens` must be 0 to `max_tokens`, {plain.max_tokens} here", param="min_tokens")
+    return msgspec.structs.replace(
+        plain,
+        logit_bias=bias or None,
+        presence_penalty=number("presence_penalty", -2, 2, 0.0),
+        frequency_penalty=number("frequency_penalty", -2, 2, 0.0),
+        repetition_penalty=number("repetition_penalty", 0, 1e3, 1.0),
+        min_p=number("min_p", 0, 1, 0.0),
+        min_tokens=least,
+        stop_token_ids=ids("stop_token_ids", request.stop_token_ids or ()),
+        allowed_token_ids=None
+        if request.allowed_token_ids is None
+        else ids("allowed_token_ids", request.allowed_token_ids),
     )
 
 

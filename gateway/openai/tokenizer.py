@@ -13,6 +13,7 @@ from gateway.engine import DecodeStream
 from gateway.errors import SourceError, Unsupported
 from gateway.openai.chat_template import ChatTemplate
 from gateway.openai.decoding import ByteStream, WindowStream, decoder_kinds, piece_bytes
+from gateway.openai.guidance import Guidance, of_tokenizer_json
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
@@ -53,6 +54,8 @@ class HuggingFaceTokenizer:
         self.eos_token_ids = self._end_ids(folder)
         self.chat_template: str | None = _template_text(folder, settings)
         self._template = None if self.chat_template is None else ChatTemplate(self.chat_template, tokens)
+        self.guidance: Guidance = of_tokenizer_json(self._tokenizer.to_str, sorted(self.eos_token_ids))
+        """Grammars over this vocabulary."""
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids

@@ -12,7 +12,7 @@ import struct
 from collections.abc import AsyncGenerator, Sequence
 from itertools import cycle, islice
 
-from gateway.engine import Delta, FinishReason, Generation, Tokenizer, TokenLogprob
+from gateway.engine import Delta, FinishReason, Generation, Tokenizer, TokenLogprob, refuse_rules
 from gateway.errors import Unavailable
 from gateway_echo.options import EchoOptions
 from gateway_echo.tokenizer import ECHO, END, START, ByteTokenizer
@@ -37,6 +37,7 @@ class EchoEngine:
         try:
             if error := options.error():
                 raise error
+            refuse_rules(generation, "echo")
             if options.first_delay_ms:
                 await asyncio.sleep(options.first_delay_ms / 1000)
             answer, reason = _answer(generation.prompt, sampling.max_tokens, sampling.ignore_eos)

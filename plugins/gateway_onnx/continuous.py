@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.engine import FinishReason, Generation, TokenLogprob
+from gateway.errors import GatewayError
+from gateway.logits import LogitRules
 from gateway_onnx.batch import Emission, require_tokens
 from gateway_onnx.graph import DecoderGraph, Logits
 from gateway_onnx.rows import Rows, Running
@@ -56,7 +58,8 @@ class ContinuousBatch:
         require_tokens(generation.prompt, self._graph.vocab_size)
         self._turns += 1
         sampler = Sampler(generation.sampling)
-        self._waiting.append(Running(generation, self._turns, sampler, list(generation.prompt)))
+        rules = LogitRules.of(generation, self._limits.eos, self._graph.vocab_size)
+        self._waiting.append(Running(generation, self._turns, sampler, list(generation.prompt), rules))
 
     def score(self, id: str, prompt: Sequence[int], top: int) -> None:
         require_tokens(prompt, self._graph.vocab_size)
@@ -133,23 +136,37 @@ class ContinuousBatch:
         running = self._rows.sequences
         tokens = [each.tokens[-1] for each in running]
         logits = self._graph.decode(self._cache, tokens, [len(each.tokens) for each in running], self._logits)
-        emissions = [self._advance(sequence, logits[row]) for row, sequence in enumerate(running)]
+        emissions = [self._next(sequence, logits[row]) for row, sequence in enumerate(running)]
         for sequence, emission in zip(running, emissions, strict=True):
-            if emission.finish_reason is not None:
+            if emission.finish_reason is not None or emission.error is not None:
                 self._rows.leave(sequence)
         return emissions
 
+    def _next(self, sequence: Running, logits: Logits) -> Emission:
+        try:
+            return self._advance(sequence, logits)
+        except GatewayError as error:
+            # A grammar that can go no further ends its own sequence, not its neighbours'.
+            return Emission(sequence.generation.id, error=error)
+
     def _advance(self, sequence: Running, logits: Logits) -> Emission:
-        sampling = sequence.generation.sampling
+        sampling, rules = sequence.generation.sampling, sequence.rules
+        own = logits
+        if rules is not None:
+            # Log-probabilities are those of the model's own distribution.
+            logits = logits.copy() if sampling.logprobs is not None else logits
+            rules.apply(logits)
         token = sequence.sampler.choose(logits)
+        if rules is not None:
+            rules.accept(token)
         logprobs: list[TokenLogprob] | None = None
         if sampling.logprobs is not None:
-            logprobs = [logprob_of(logits, token, sampling.logprobs)]
+            logprobs = [logprob_of(own, token, sampling.logprobs)]
         sequence.computed = len(sequence.tokens)
         sequence.tokens.append(token)
         sequence.produced += 1
         finish: FinishReason | None = None
-        if token in self._limits.eos and not sampling.ignore_eos:
+        if (token in self._limits.eos and not sampling.ignore_eos) or token in sampling.stop_token_ids:
             finish = "stop"
         elif sequence.produced >= sampling.max_tokens or len(sequence.tokens) >= self._limits.max_model_len:
             finish = "length"

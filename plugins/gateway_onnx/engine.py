@@ -86,7 +86,7 @@ class OnnxEngine:
             )
         # Ids of ours: two requests may bear one id.
         work = f"{next(self._numbers)}"
-        own = Generation(work, generation.prompt, generation.sampling)
+        own = Generation(work, generation.prompt, generation.sampling, generation.constraint)
         stream = self._enter(work, lambda batch: batch.generate(own))
         try:
             while True:

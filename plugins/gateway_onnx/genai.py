@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.engine import FinishReason, Generation, TokenLogprob
+from gateway.engine import FinishReason, Generation, TokenLogprob, refuse_rules
 from gateway.errors import BackendFailed, Unsupported
 from gateway_onnx.batch import Emission, require_tokens
 from gateway_onnx.options import Plan
@@ -71,6 +71,9 @@ class GenaiBatch:
         if generation.sampling.logprobs is not None:
             self._need_scorer("logprobs")
         sampling = generation.sampling
+        refuse_rules(generation, "onnx")
+        if sampling.min_p:
+            raise Unsupported("onnx with `batching: genai` does not support `min_p`", param="min_p")
         if sampling.seed is not None and sampling.temperature > 0 and not self._paged:
             raise Unsupported("onnx with `batching: genai` takes no seed on a CPU; `batching: rows` does", param="seed")
         options: Any = self._library.RequestOptions()

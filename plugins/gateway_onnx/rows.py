@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.engine import Generation
+from gateway.logits import LogitRules
 from gateway_onnx.cache import RowCache
 from gateway_onnx.sampling import Sampler
 
@@ -24,6 +25,7 @@ class Running:
     sampler: Sampler
     tokens: list[int]
     """Prompt and answer so far."""
+    rules: LogitRules | None = None
     computed: int = 0
     """How many of them have keys and values."""
     produced: int = 0

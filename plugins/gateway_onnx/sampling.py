@@ -33,6 +33,8 @@ class Sampler:
             ids = _best(scaled, sampling.top_k)
             scaled = scaled[ids]
         weights: NDArray[np.float32] = np.exp(scaled)
+        if sampling.min_p > 0:
+            weights = np.where(weights < weights.max() * np.float32(sampling.min_p), np.float32(0), weights)
         if sampling.top_p < 1:
             kept = _nucleus(weights, sampling.top_p)
             ids, weights = (kept if ids is None else ids[kept]), weights[kept]

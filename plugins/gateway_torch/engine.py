@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateway.engine import Delta, Generation, Tokenizer, TokenLogprob
 from gateway.errors import ContextOverflow, InvalidRequest
+from gateway.logits import LogitRules
 from gateway_torch.row import Row
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class TorchEngine:
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta]:
         """Continue one sequence; see `gateway.engine.TextEngine`. Raises BackendFailed where a step failed."""
         self._check(generation.prompt, generation.sampling.max_tokens)
-        row = Row(list(generation.prompt), generation.sampling)
+        rules = LogitRules.of(generation, self.tokenizer.eos_token_ids, self._vocab_size)
+        row = Row(list(generation.prompt), generation.sampling, rules)
         self._scheduler.submit(row)
         try:
             while True:
@@ -41,7 +43,7 @@ class TorchEngine:
         self._check(prompt, 0)
         if len(prompt) == 1:
             return [None]
-        row = Row(list(prompt), None, top)
+        row = Row(list(prompt), None, top=top)
         self._scheduler.submit(row)
         try:
             await row.read()

@@ -9,6 +9,7 @@ from random import Random
 
 from gateway.engine import Delta, FinishReason, Sampling, TokenLogprob
 from gateway.errors import GatewayError
+from gateway.logits import LogitRules
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +23,8 @@ class Row:
     tokens: list[int]
     """The prompt, then what was generated."""
     sampling: Sampling | None
+    rules: LogitRules | None = None
+    """What its logits are changed by before a token is chosen."""
     top: int = 0
     """Alternatives to report at each position of a prompt that is scored."""
     arrival: int = 0
@@ -32,6 +35,8 @@ class Row:
     random: Random = field(init=False)
     """A generator of its own: what runs beside a sequence cannot change its draws."""
     scores: list[TokenLogprob | None] = field(default_factory=lambda: [None])
+    failure: GatewayError | None = None
+    """Why its next token could not be chosen; this row ends with it, its neighbours go on."""
     cancelled: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _ready: list[Delta | GatewayError] = field(default_factory=list[Delta | GatewayError])

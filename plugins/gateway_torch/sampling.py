@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from gateway.engine import Sampling, TokenLogprob
+from gateway.errors import GatewayError
+from gateway.logits import LogitRules
 from gateway_torch.row import Row
 
 GREEDY_BELOW = 1e-5
@@ -18,8 +21,18 @@ CANDIDATES = 1024
 
 
 def choose(logits: torch.Tensor, rows: Sequence[Row]) -> tuple[list[int], list[TokenLogprob | None]]:
-    """The next token of each row, and its log-probability where the row asks. `logits`: `[rows, vocab]`, float32."""
+    """The next token of each row, and its log-probability where the row asks. `logits`: `[rows, vocab]`, float32.
+
+    What a row's rules raise is left in its `failure`: its token means nothing then, and its neighbours' theirs.
+    """
     wishes = [row.sampling for row in rows if row.sampling is not None]
+    own = logits
+    if any(row.rules is not None for row in rows):
+        # Log-probabilities are those of the model's own distribution.
+        logits = logits.clone() if any(wish.logprobs is not None for wish in wishes) else logits
+        for row, line in zip(rows, logits, strict=True):
+            if row.rules is not None:
+                _apply(row, row.rules, line)
     tokens = logits.argmax(-1)
     drawn = [index for index, wish in enumerate(wishes) if wish.temperature >= GREEDY_BELOW]
     if drawn:
@@ -32,7 +45,7 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> tuple[list[int], list[T
     if told:
         index = torch.tensor(told, device=logits.device)
         tops = [wishes[i].logprobs or 0 for i in told]
-        for i, report in zip(told, logprobs(logits[index], tokens[index], tops), strict=True):
+        for i, report in zip(told, logprobs(own[index], tokens[index], tops), strict=True):
             reports[i] = report
     return chosen, reports
 
@@ -53,6 +66,17 @@ def logprobs(logits: torch.Tensor, tokens: torch.Tensor, tops: Sequence[int]) ->
     ]
 
 
+def _apply(row: Row, rules: LogitRules, line: torch.Tensor) -> None:
+    """On a CPU the array is the tensor's own memory; from a GPU one line goes there and back."""
+    array = line.cpu().numpy()
+    try:
+        rules.apply(array)
+    except GatewayError as error:
+        row.failure = error
+    if line.device.type != "cpu":
+        line.copy_(torch.from_numpy(array))  # pyright: ignore[reportUnknownMemberType]
+
+
 def _list(tensor: torch.Tensor) -> Any:
     return tensor.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
@@ -60,6 +84,9 @@ def _list(tensor: torch.Tensor) -> Any:
 def _draw(logits: torch.Tensor, wishes: Sequence[Sampling], draws: Sequence[float]) -> torch.Tensor:
     device, vocab = logits.device, logits.shape[-1]
     scaled = logits / torch.tensor([wish.temperature for wish in wishes], device=device)[:, None]
+    if any(wish.min_p > 0 for wish in wishes):
+        least = torch.tensor([math.log(wish.min_p) if wish.min_p > 0 else -math.inf for wish in wishes], device=device)
+        scaled = scaled.masked_fill(scaled < scaled.amax(-1, keepdim=True) + least[:, None], -math.inf)
     uniform = torch.tensor(draws, dtype=torch.float64, device="cpu").to(device)[:, None]
     if all(wish.top_k <= 0 and wish.top_p >= 1.0 for wish in wishes):
         return _invert(scaled.softmax(-1), uniform)

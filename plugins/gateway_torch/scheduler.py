@@ -257,6 +257,11 @@ class _Turns:
         """Give each row its next token, tell its reader, and let those go that are done."""
         news: News = []
         for row, token, report in zip(rows, *choose(logits, rows), strict=True):
+            failure = row.failure or _accept(row, token)
+            if failure is not None:
+                news.append((row, failure))
+                self._leave(row)
+                continue
             row.tokens.append(token)
             finish = self._finish(row, token)
             news.append((row, Delta((token,), None if report is None else (report,), finish)))
@@ -267,7 +272,7 @@ class _Turns:
     def _finish(self, row: Row, token: int) -> FinishReason | None:
         if row.sampling is None:
             return None
-        if token in self._eos and not row.sampling.ignore_eos:
+        if (token in self._eos and not row.sampling.ignore_eos) or token in row.sampling.stop_token_ids:
             return "stop"
         return "length" if row.generated >= row.sampling.max_tokens else None
 
@@ -284,6 +289,15 @@ class _Turns:
                 self._leave(row)
                 news.append((row, Delta((), None, "length")))
         _deliver(news)
+
+
+def _accept(row: Row, token: int) -> GatewayError | None:
+    if row.rules is not None:
+        try:
+            row.rules.accept(token)
+        except GatewayError as error:
+            return error
+    return None
 
 
 def _deliver(news: News) -> None:

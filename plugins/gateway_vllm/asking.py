@@ -1,5 +1,5 @@
 """Where requests that every backend understands are not vLLM's, and nowhere else. Almost all bodies pass untouched: a
-body is decoded only where its bytes hold what vLLM would refuse. Imports no vLLM."""
+body is decoded only where its bytes hold what vLLM would refuse, or a grammar. Imports no vLLM."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from typing import Any
 import msgspec
 
 from gateway.types import Message, Receive, Scope
+from gateway_vllm.grammars import guide
 
 Change = tuple[re.Pattern[bytes], Callable[[dict[str, Any]], None]]
 """What a body must hold, and what is then done with the request. A key inside a JSON string has escaped quotes, so a
 message's text never looks like one; a key of some deeper object may, and the change then finds nothing to do."""
 
 
-def adapt(scope: Scope, receive: Receive) -> Receive:
-    """The `receive` through which vLLM is to read this request."""
+async def adapt(scope: Scope, receive: Receive, *, by_guidance: bool) -> Receive:
+    """The `receive` through which vLLM is to read this request, of which the body may have been read already.
+
+    `by_guidance`: whether vLLM takes grammars in llguidance's notation. Raises InvalidRequest where a grammar is wrong.
+    """
     if scope["method"] != "POST":
         return receive
     path: str = scope["path"]
     for ending, changes in _CHANGES.items():
         if path.endswith(ending):
-            return _Asked(scope, receive, changes).receive
+            asked = _Asked(scope, receive, changes, by_guidance)
+            await asked.read()
+            return asked.receive
     return receive
 
 
@@ -62,39 +68,52 @@ _CHANGES: dict[str, tuple[Change, ...]] = {
 """By the end of the path; the first that fits counts."""
 
 
+_GUIDED = ("/chat/completions", "/completions")
+_GRAMMAR = re.compile(rb'"(?:response_format|structured_outputs|guided_(?:json|regex|choice|grammar))"\s*:(?!\s*null)')
+
+
 class _Asked:
     """One request's body: put together, changed where it must be, and handed on as one message."""
 
-    def __init__(self, scope: Scope, receive: Receive, changes: tuple[Change, ...]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, changes: tuple[Change, ...], by_guidance: bool) -> None:
         self._scope = scope
         self._receive = receive
         self._changes = changes
-        self._read = False
+        self._by_guidance = by_guidance
+        self._message: Message | None = None
 
     async def receive(self) -> Message:
-        if self._read:
+        if self._message is None:
             return await self._receive()
+        message, self._message = self._message, None
+        return message
+
+    async def read(self) -> None:
+        """Read the body, or that the client has left before its end."""
         parts: list[bytes] = []
         while True:
             message = await self._receive()
             if message["type"] != "http.request":
-                return message
+                self._message = message
+                return
             parts.append(message.get("body", b""))
             if not message.get("more_body", False):
                 break
-        self._read = True
-        return {"type": "http.request", "body": self._changed(b"".join(parts)), "more_body": False}
+        self._message = {"type": "http.request", "body": await self._changed(b"".join(parts)), "more_body": False}
 
-    def _changed(self, body: bytes) -> bytes:
+    async def _changed(self, body: bytes) -> bytes:
         changes = [change for pattern, change in self._changes if pattern.search(body)]
-        if not changes:
+        guided = self._scope["path"].endswith(_GUIDED) and _GRAMMAR.search(body) is not None
+        if not changes and not guided:
             return body
         try:
             request = msgspec.json.decode(body, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return body  # Not for us to judge: vLLM's own answer says what is wrong with it.
         for change in changes:
             change(request)
+        if guided:
+            await guide(request, by_guidance=self._by_guidance)
         changed = msgspec.json.encode(request)
         length = (b"content-length", str(len(changed)).encode())
         self._scope["headers"] = [

@@ -62,6 +62,7 @@ class VllmBackend(Backend):
             await self._make_app(engine, arguments),
             is_down=self._is_down,
             reasoning=bool(arguments.structured_outputs_config.reasoning_parser),
+            by_guidance=arguments.structured_outputs_config.backend in ("auto", "guidance"),
         )
 
     async def stop(self) -> None:

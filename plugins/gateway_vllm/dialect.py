@@ -61,20 +61,28 @@ class _ErrorAnswer(msgspec.Struct):
 class Dialect:
     """vLLM's app, speaking as every backend does. `lifespan` is answered here: who made the app runs vLLM's own."""
 
-    def __init__(self, app: ASGIApp, *, is_down: Callable[[], bool], reasoning: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, *, is_down: Callable[[], bool], reasoning: bool = False, by_guidance: bool = True
+    ) -> None:
         """`is_down`: whether the engine has died. `reasoning`: whether answers may hold reasoning text, which is then
-        sent under both of its names."""
+        sent under both of its names. `by_guidance`: whether it takes grammars in llguidance's notation."""
         self.inner = app
         """vLLM's own app."""
         self._is_down = is_down
         self._reasoning = reasoning
+        self._by_guidance = by_guidance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _answer_lifespan(receive, send)
         elif scope["type"] == "http":
-            client = Leaving(adapt(scope, receive), send)
-            await client.run(self._speak, scope)
+            try:
+                asked = await adapt(scope, receive, by_guidance=self._by_guidance)
+            except GatewayError as error:
+                await send({"type": "http.response.start", "status": error.status, "headers": error.headers()})
+                await send({"type": "http.response.body", "body": error.to_json()})
+                return
+            await Leaving(asked, send).run(self._speak, scope)
         else:
             await self.inner(scope, receive, send)
 

@@ -92,19 +92,13 @@ async def test_what_cannot_be_is_a_400_that_names_its_field(dictate: Any, path: 
     [
         (CHAT, {"tools": [{"type": "function"}]}),
         (CHAT, {"tool_choice": "required"}),
-        (CHAT, {"response_format": {"type": "json_schema"}}),
+        (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}}),
         (CHAT, {"response_format": {"type": "json_object"}}),
-        (CHAT, {"logit_bias": {"50": 1}}),
         (CHAT, {"echo": True}),
-        (CHAT, {"presence_penalty": 0.5}),
         (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
         (COMPLETIONS, {"best_of": 3}),
         (COMPLETIONS, {"prompt_logprobs": 0}),
         (COMPLETIONS, {"suffix": "end"}),
-        (COMPLETIONS, {"frequency_penalty": -1}),
-        (COMPLETIONS, {"repetition_penalty": 1.2}),
-        (COMPLETIONS, {"min_p": 0.1}),
-        (COMPLETIONS, {"stop_token_ids": [3]}),
         (COMPLETIONS, {"guided_regex": "a+"}),
     ],
 )
@@ -201,3 +195,45 @@ async def test_no_body_is_a_500(dictate: Any, path: str, fields: dict[str, Any])
     _, client = dictate(Delta([65], [TokenLogprob(-1.0, ((65, -1.0),))], "length"))
     body = json.dumps({"messages": MESSAGES, "prompt": "x", **fields}, ensure_ascii=True).encode()
     assert (await client.post(path, body)).status in (200, 400)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"logit_bias": {"hello": 1}}, "logit_bias"),
+        ({"logit_bias": {"999999": 1}}, "logit_bias"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"logit_bias": {str(n): 1 for n in range(1025)}}, "logit_bias"),
+        ({"presence_penalty": 2.1}, "presence_penalty"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"repetition_penalty": -1}, "repetition_penalty"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"min_tokens": -1}, "min_tokens"),
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens"),
+        ({"stop_token_ids": [999999]}, "stop_token_ids"),
+        ({"allowed_token_ids": []}, "allowed_token_ids"),
+        ({"allowed_token_ids": [-5]}, "allowed_token_ids"),
+    ],
+)
+async def test_a_rule_out_of_its_range_is_named(dictate: Any, fields: dict[str, Any], param: str) -> None:
+    engine, client = dictate(DONE)
+    answer = await client.post(COMPLETIONS, {"prompt": "x", **fields})
+    assert answer.status == 400, answer.body
+    assert answer.json()["error"]["param"] == param
+    assert engine.asked == []
+
+
+async def test_rules_reach_the_engine(dictate: Any) -> None:
+    engine, client = dictate(DONE)
+    rules: dict[str, Any] = {
+        "presence_penalty": 0.5, "frequency_penalty": -1, "repetition_penalty": 1.2, "min_p": 0.1, "min_tokens": 2,
+        "stop_token_ids": [3], "allowed_token_ids": [1, 2, 3],
+    }  # fmt: skip
+    await client.post(COMPLETIONS, {"prompt": "x", "logit_bias": {"7": -3.5}, **rules})
+    sampling = engine.asked[0].sampling
+    assert sampling.logit_bias == {7: -3.5}
+    assert {name: getattr(sampling, name) for name in rules} == {
+        **rules, "stop_token_ids": (3,), "allowed_token_ids": (1, 2, 3),
+    }  # fmt: skip

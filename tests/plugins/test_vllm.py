@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +71,35 @@ class TestVllm(BackendContract):
             deltas = [e["choices"][0]["delta"] for e in events if e["choices"][0]["index"] == index]
             assert deltas[0] == {"role": "assistant", "content": "The"}
             assert not [delta for delta in deltas[1:] if "role" in delta]
+
+    async def test_obeys_grammars(self, client: AppClient) -> None:
+        schema = {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris", "Lyon"]}, "population": {"type": "integer", "maximum": 99999}},
+            "required": ["city", "population"],
+            "additionalProperties": False,
+        }
+        asked = {"model": "smollm2", "messages": QUESTION, "temperature": 0, "max_tokens": 60}
+        form = {"type": "json_schema", "json_schema": {"name": "city", "schema": schema}}
+        whole = (await client.post(CHAT, {**asked, "response_format": form, "n": 2})).json()
+        for choice in whole["choices"]:
+            assert choice["finish_reason"] == "stop"
+            assert set(json.loads(choice["message"]["content"])) == {"city", "population"}
+        events = (await client.post(CHAT, {**asked, "response_format": form, "stream": True})).events()
+        streamed = "".join([e["choices"][0]["delta"].get("content") or "" for e in events])
+        assert streamed == whole["choices"][0]["message"]["content"]
+        for fields, pattern in (
+            ({"structured_outputs": {"regex": "[A-Z]{3}-\\d{2}"}}, "[A-Z]{3}-\\d{2}"),
+            ({"guided_choice": ["Lyon", "Marseille"]}, "Lyon|Marseille"),
+            ({"structured_outputs": {"grammar": 'root ::= "a" "b"+ "c"'}}, "ab+c?"),
+        ):
+            text = (await client.post(COMPLETIONS, {"model": "smollm2", "prompt": "Go:", **fields})).json()
+            assert re.fullmatch(pattern, text["choices"][0]["text"]), (fields, text)
+        for stream in (False, True):
+            wrong: dict[str, Any] = {"structured_outputs": {"json": {"not": {}}}, "stream": stream}
+            refused = await client.post(CHAT, {**asked, **wrong})
+            assert refused.status == 400
+            assert refused.json()["error"]["param"] == "structured_outputs.json"
 
     async def test_answers_what_is_vllms_own(self, client: AppClient) -> None:
         schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

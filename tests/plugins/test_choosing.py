@@ -1,0 +1,142 @@
+"""Grammars, biases and penalties on a real model and both of our engines: an answer is what was asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from jsonschema.validators import validator_for  # pyright: ignore[reportUnknownVariableType]
+
+from gateway.backend import BackendContext
+from gateway.config import ModelSpec
+from gateway.testing import AppClient
+from gateway_onnx.backend import OnnxBackend
+from gateway_torch.backend import TorchBackend
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+QUESTION = [{"role": "user", "content": "Tell me about Paris as JSON."}]
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "maxLength": 12},
+        "size": {"enum": ["small", "large"]},
+        "rivers": {"type": "array", "items": {"type": "string", "maxLength": 8}, "maxItems": 2},
+    },
+    "required": ["city", "size", "rivers"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "city", "strict": True, "schema": SCHEMA}}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[TorchBackend, OnnxBackend])
+async def client(request: Any, smollm2_folder: Path) -> AsyncIterator[AppClient]:
+    kind: type[TorchBackend | OnnxBackend] = request.param
+    digest = smollm2_folder.name.removesuffix("-hf1")
+    backend = kind(BackendContext("m", ModelSpec(backend=kind.__module__), smollm2_folder, digest=digest))
+    await backend.start()
+    try:
+        yield AppClient(backend.app)
+    finally:
+        await backend.stop()
+
+
+async def test_a_schema_holds(client: AppClient) -> None:
+    judge: Any = validator_for(SCHEMA)(SCHEMA)
+    asked = {"messages": QUESTION, "max_tokens": 80, "temperature": 1.2, "seed": 1, "response_format": FORMAT}
+    whole = (await client.post(CHAT, {**asked, "n": 2})).json()
+    for choice in whole["choices"]:
+        assert choice["finish_reason"] == "stop"
+        judge.validate(json.loads(choice["message"]["content"]))
+    events = (await client.post(CHAT, {**asked, "stream": True})).events()
+    assert (
+        "".join([e["choices"][0]["delta"].get("content", "") for e in events])
+        == whole["choices"][0]["message"]["content"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "pattern"),
+    [
+        ({"structured_outputs": {"regex": r"\d{3}-\d{4}"}}, r"\d{3}-\d{4}"),
+        ({"structured_outputs": {"choice": ["Lyon", "Marseille", "Nice"]}}, "Lyon|Marseille|Nice"),
+        ({"guided_grammar": 'root ::= "a" [bc]{2,5} "d"'}, "a[bc]{2,5}d"),
+    ],
+)
+async def test_texts_hold(client: AppClient, fields: dict[str, Any], pattern: str) -> None:
+    asked = {"prompt": ["Call", "Go to"], "n": 2, "max_tokens": 16, "temperature": 1.5, "seed": 7, **fields}
+    answer = (await client.post(COMPLETIONS, asked)).json()
+    for choice in answer["choices"]:
+        assert choice["finish_reason"] == "stop"
+        assert re.fullmatch(pattern, choice["text"])
+
+
+async def test_what_does_not_fit_says_length(client: AppClient) -> None:
+    answer = (await client.post(CHAT, {"messages": QUESTION, "max_tokens": 3, "response_format": FORMAT})).json()
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+ONE_TO_FIVE = {"prompt": "1, 2, 3, 4, 5,", "temperature": 0, "max_tokens": 12}
+
+
+async def said(client: AppClient, **asked: Any) -> dict[str, Any]:
+    answer = await client.post(COMPLETIONS, {**ONE_TO_FIVE, **asked})
+    assert answer.status == 200, answer.body
+    return answer.json()["choices"][0]
+
+
+async def token(client: AppClient, text: str) -> int:
+    tokens = (await client.post("/tokenize", {"prompt": text, "add_special_tokens": False})).json()["tokens"]
+    assert len(tokens) == 1
+    return tokens[0]
+
+
+async def test_a_bias_forces_and_forbids(client: AppClient) -> None:
+    plain = await said(client)
+    assert plain["text"].startswith(" 6, 7, 8")
+    dog = await token(client, " dog")
+    assert (await said(client, logit_bias={str(dog): 100}, max_tokens=3))["text"] == " dog dog dog"
+    six = await token(client, "6")
+    assert "6" not in (await said(client, logit_bias={str(six): -100}))["text"]
+    assert (await said(client, allowed_token_ids=[dog], max_tokens=2))["text"] == " dog dog"
+
+
+async def test_penalties_keep_from_repeating(client: AppClient) -> None:
+    plain = (await said(client, max_tokens=24))["text"]
+    assert plain.count(",") >= 6
+    for name, value in (("frequency_penalty", 2), ("presence_penalty", 2), ("repetition_penalty", 2.0)):
+        assert (await said(client, max_tokens=24, **{name: value}))["text"].count(",") < plain.count(","), name
+
+
+async def test_stop_tokens_end_and_are_not_shown_and_min_tokens_holds_them_off(client: AppClient) -> None:
+    seven = await token(client, "7")
+    stopped = await said(client, stop_token_ids=[seven])
+    assert (stopped["text"], stopped["finish_reason"]) == (" 6, ", "stop")
+    later = await said(client, stop_token_ids=[seven], min_tokens=8)
+    assert "7" not in later["text"]
+    chat = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
+    short = (await client.post(CHAT, {**chat, "max_tokens": 30})).json()
+    assert short["usage"]["completion_tokens"] == 8
+    long = (await client.post(CHAT, {**chat, "max_tokens": 30, "min_tokens": 20})).json()
+    assert long["usage"]["completion_tokens"] >= 20
+
+
+async def test_min_p_leaves_the_likely_and_a_seed_repeats(client: AppClient) -> None:
+    assert (await said(client, temperature=1, min_p=1))["text"] == (await said(client))["text"]
+    asked = {"temperature": 1.5, "seed": 5, "frequency_penalty": 0.5}
+    assert (await said(client, **asked))["text"] == (await said(client, **asked))["text"]
+
+
+async def test_logprobs_are_the_models_own_beside_rules(client: AppClient) -> None:
+    plain = await said(client, logprobs=1, max_tokens=1)
+    biased = await said(client, logprobs=1, max_tokens=1, logit_bias={str(await token(client, " dog")): 100})
+    assert biased["text"] == " dog"
+    best = max(plain["logprobs"]["top_logprobs"][0].values())
+    assert max(biased["logprobs"]["top_logprobs"][0].values()) == pytest.approx(best, abs=1e-5)
+    assert biased["logprobs"]["token_logprobs"][0] < best
