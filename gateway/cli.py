@@ -183,6 +183,43 @@ def status(port: Port = None, as_json: AsJson = False) -> None:
     return console.table("", ["model", "state"], list(health["models"].items()))
 
 
+@app.command()
+def conformance(
+    url: Annotated[str, typer.Argument(help="The server's OpenAI root.", envvar="GATEWAY_URL")] = f"{LOCAL_URL}/v1",
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="A served model; again for more; default: all.")
+    ] = None,
+    api_key: Key = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="A group of features, or one; again for more.")
+    ] = None,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+) -> None:
+    """Check what a running server promises, feature by feature: pass, refused or fail."""
+    from gateway.testing.conformance.command import conformance as check_server
+
+    if not check_server(url, model or [], api_key, only or [], as_json=as_json, markdown=markdown):
+        raise typer.Exit(1)
+
+
+@app.command()
+def parity(
+    models: Annotated[str, typer.Option("--models", help="Served models, with commas; the first is the measure.")],
+    url: Url = LOCAL_URL,
+    api_key: Key = "",
+    prompts: Annotated[
+        Path | None, typer.Option(help="A file of prompts, one JSON object a line; default: ours.", show_default=False)
+    ] = None,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Greedy tokens for each prompt.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what engines make of one model: where greedy texts part, and how far log-probabilities lie apart."""
+    from gateway.parity.command import parity as compare
+
+    compare(url, models, api_key, prompts, max_tokens, as_json=as_json)
+
+
 @new.command("plugin")
 def new_plugin(
     name: Annotated[

@@ -35,11 +35,12 @@ def wide_door(
     fleet: Fleet,
     metrics: Metrics,
     plugins: Plugins,
+    document: Callable[[], bytes] | None = None,
 ) -> Record:
     """`/v1`: reads `model`, routes over many models, falls back. `app` finds a model's ASGI app by name."""
     forward = Forward(by_table(table, random.Random()), app)  # noqa: S311 (draws targets, not secrets)
     pages = Pages(_inner(policy, forward, InFlight(policy.limits.max_concurrent, "This gateway"), plugins), fleet,
-                  _behind(table))  # fmt: skip
+                  _behind(table), document)  # fmt: skip
     return Record(Authenticate(pages, policy.key_hashes), door="wide", metrics=metrics, plugins=plugins)
 
 

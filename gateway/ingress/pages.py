@@ -1,9 +1,9 @@
-"""The gateway's own pages: `/v1/models`, `/health`, `/metrics`. Everything else goes on to a model."""
+"""The gateway's own pages: `/v1/models`, `/health`, `/metrics`, `/openapi.json`. Everything else goes on to a model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -31,8 +31,16 @@ class Fleet(Protocol):
 class Pages:
     """Answers the gateway's own pages and passes every other path on."""
 
-    def __init__(self, layer: Layer, fleet: Fleet, routes: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        fleet: Fleet,
+        routes: Mapping[str, tuple[str, ...]],
+        document: Callable[[], bytes] | None = None,
+    ) -> None:
+        """`document`: the OpenAPI document of all that stands behind, where one is published."""
         self._layer = layer
+        self._document = document
         self._fleet = fleet
         self._routes = routes
         """Each route's name and the models behind it."""
@@ -59,6 +67,9 @@ class Pages:
                 503 if status == "down" else 200,
                 {"status": status, "models": {name: "up" if up else "down" for name, up in models.items()}},
             )
+        if path == "/openapi.json" and self._document is not None:
+            _only_get(request)
+            return await _answer(send, 200, self._document(), b"application/json")
         if path == "/metrics":
             _only_get(request)
             return await _answer(send, 200, metrics.page(await self._fleet.snapshots()), CONTENT_TYPE_LATEST.encode())

@@ -16,7 +16,7 @@ import msgspec
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from gateway import plugins, routing
+from gateway import openapi, plugins, routing
 from gateway.apps import AppContext
 from gateway.backend import Backend
 from gateway.config import GatewayConfig, LimitSpec, ModelSpec, parse
@@ -174,6 +174,7 @@ class GatewayReplica:
             fleet=self,
             metrics=self._metrics,
             plugins=self._plugins,
+            document=openapi.document,
         )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway import plugins, routing
+from gateway import openapi, plugins, routing
 from gateway.backend import Backend, BackendContext
 from gateway.config import GatewayConfig, parse
 from gateway.errors import Unavailable
@@ -62,8 +62,9 @@ class Doors:
         self.fleet = EchoFleet(config, self.plugins, self.metrics, down)
         table = routing.table(config, self.plugins.policy)
         self.door = wide_door(
-            policy, table=table, app=self.fleet.app, fleet=self.fleet, metrics=self.metrics, plugins=self.plugins
-        )
+            policy, table=table, app=self.fleet.app, fleet=self.fleet, metrics=self.metrics, plugins=self.plugins,
+            document=openapi.document,
+        )  # fmt: skip
         self.wide = AppClient(self.door)
         self.lanes = {
             name: AppClient(
