@@ -78,6 +78,9 @@ class Generation(msgspec.Struct, frozen=True):
     sampling: Sampling
     constraint: Constraint | None = None
     """What its tokens must obey; an end token is among the allowed ones where the text may end."""
+    prompt_logprobs: int | None = None
+    """k ≥ 0: the first delta brings the prompt's scores with k alternatives, as `score` would. Asked only of engines
+    that have `scores_prompts = True`: they compute a prompt once for both."""
 
 
 _RULES: tuple[tuple[str, object], ...] = (
@@ -115,6 +118,8 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
     """(token id, logprob), best first: exactly `Sampling.logprobs` entries; the chosen token may not be among them."""
+    rank: int | None = None
+    """Of a prompt's token: 1 for the likeliest, one more for each token that is likelier."""
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -128,6 +133,8 @@ class Delta(msgspec.Struct, frozen=True):
     """Set on the last delta only."""
     cached_tokens: int = 0
     """Prompt tokens that came from a cache."""
+    prompt_logprobs: Sequence[TokenLogprob | None] | None = None
+    """In the first delta, where the generation asked."""
 
 
 class DecodeStream(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from gateway.engine import EngineInfo, Generation, TextEngine
+from gateway.engine import EngineInfo, Generation, TextEngine, Tokenizer
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.openai.choice import Choice
+from gateway.openai.choice import Choice, score
 from gateway.openai.grammar_request import asked_grammar, constraints
 from gateway.openai.prompts import encode
 from gateway.openai.requests import ChatRequest, check, copies, fit, refuse_unsupported, sampling, stops
@@ -31,16 +31,20 @@ async def begin_chat(
         param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         raise InvalidRequest(f"`{param}` must be 1 or more", param=param)
     tokenizer = engine.tokenizer
-    text = tokenizer.render_chat(
-        plain_messages(request.messages, info.engine),
-        **template_kwargs(request.chat_template_kwargs, request.add_generation_prompt),
-    )
+    messages = plain_messages(request.messages, info.engine)
+    kwargs = template_kwargs(request.chat_template_kwargs, request.add_generation_prompt)
+    if request.continue_final_message:
+        text = _open_ended(messages, kwargs, tokenizer)
+    else:
+        text = tokenizer.render_chat(messages, **kwargs)
     # The template wrote the special tokens already.
     prompt = await encode(tokenizer, text, add_special_tokens=False)
     room = fit(prompt, max_tokens, engine.max_model_len, None, "messages")
     make_constraint = await constraints(grammar, tokenizer, info.engine)
     writer = Writer(CHAT, request, model, len(prompt), tokenizer, n)
     name = writer.id.decode()
+    top = request.prompt_logprobs
+    joined = top is not None and n == 1 and getattr(engine, "scores_prompts", False)
     choices = [
         Choice(
             index,
@@ -49,13 +53,32 @@ async def begin_chat(
                 prompt,
                 sampling(request, room, logprobs, index, vocabulary=tokenizer.vocab_size),
                 make_constraint(),
+                top if joined else None,
             ),
             tokenizer,
             ends,
         )
         for index in range(n)
     ]
+    if top is not None and not joined:
+        choices[0].take_prompt(await score(prompt, top, engine))
     return choices, writer
+
+
+def _open_ended(messages: Sequence[dict[str, Any]], kwargs: Mapping[str, Any], tokenizer: Tokenizer) -> str:
+    """The conversation up to the last words of its last message, for the model to go on."""
+    if kwargs.get("add_generation_prompt", False):
+        message = "`continue_final_message` needs `add_generation_prompt: false`: a message is continued or begun"
+        raise InvalidRequest(message, param="continue_final_message")
+    text = tokenizer.render_chat(messages, **{**kwargs, "add_generation_prompt": False})
+    content: str = messages[-1]["content"]
+    place = text.rfind(content.strip()) if content.strip() else -1
+    if place < 0:
+        message = "the chat template does not show the last message as it is, so it cannot be continued"
+        raise InvalidRequest(message, param="continue_final_message")
+    # Templates may trim what they show; a space at the end stays where the template left it.
+    whole = content.lstrip()
+    return text[: place + len(whole if text.startswith(whole, place) else content.strip())]
 
 
 def template_kwargs(given: Mapping[str, Any] | None, add_generation_prompt: bool | None) -> dict[str, Any]:

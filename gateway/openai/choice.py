@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -23,6 +24,24 @@ class Scored(NamedTuple):
     """None: the first token of a prompt, which nothing comes before."""
     offset: int
     """Where its text begins, in characters."""
+
+
+def score_prompt(
+    prompt: Sequence[int], scores: Sequence[TokenLogprob | None], top: int, tokenizer: Tokenizer
+) -> list[Scored]:
+    """A prompt's tokens with their scores and `top` alternatives. Offsets count whole characters, so that the bytes of
+    one share its place. Raises BackendFailed where the engine has not scored every token."""
+    if len(scores) != len(prompt):
+        raise BackendFailed(f"the engine gave {len(scores)} scores for {len(prompt)} tokens")
+    reader = codecs.getincrementaldecoder("utf-8")("replace")
+    scored: list[Scored] = []
+    length = 0
+    for token_id, score in zip(prompt, scores, strict=True):
+        if score is not None and len(score.top) > top:
+            score = TokenLogprob(score.logprob, score.top[:top], score.rank)
+        scored.append(Scored(token_id, score, length))
+        length += len(reader.decode(tokenizer.token_bytes(token_id)))
+    return scored
 
 
 class Piece(NamedTuple):
@@ -58,6 +77,7 @@ class Choice:
         "generation",
         "index",
         "prefix",
+        "prompt_scores",
         "started",
     )
 
@@ -83,6 +103,8 @@ class Choice:
         self._stops = StopStrings(stops) if stops else None
         self._stop_ids = generation.sampling.stop_token_ids
         self._stops_from = generation.sampling.min_tokens
+        self.prompt_scores: Sequence[TokenLogprob | None] | None = None
+        """Of every token of the prompt, where asked; from the first delta on."""
         self._pending: list[Scored] = []
         self._length = len(prefix.text) if prefix else 0
 
@@ -121,7 +143,15 @@ class Choice:
                         return collected
         raise BackendFailed("the engine ended an answer without a reason")
 
+    def take_prompt(self, scores: Sequence[TokenLogprob | None]) -> None:
+        """The prompt's scores, which are shown before the first piece where the prompt is echoed."""
+        self.prompt_scores = scores
+        if self.prefix is not None and (top := self.generation.sampling.logprobs) is not None:
+            self.prefix = Piece(self.prefix.text, score_prompt(self.generation.prompt, scores, top, self._tokenizer))
+
     def _take_whole(self, delta: Delta) -> list[Piece]:
+        if delta.prompt_logprobs is not None:
+            self.take_prompt(delta.prompt_logprobs)
         self.completion_tokens += len(delta.token_ids)
         self.cached_tokens = self.cached_tokens or delta.cached_tokens
         text = self._decoding.step(delta.token_ids)
@@ -135,6 +165,8 @@ class Choice:
         pieces: list[Piece] = []
         step, stops, logprobs = self._decoding.step, self._stops, delta.logprobs
         self.cached_tokens = self.cached_tokens or delta.cached_tokens
+        if delta.prompt_logprobs is not None:
+            self.take_prompt(delta.prompt_logprobs)
         if self.generation.sampling.logprobs is not None and (
             logprobs is None or len(logprobs) != len(delta.token_ids)
         ):
@@ -177,6 +209,12 @@ class Choice:
             last = pieces.pop()
             left = Piece(last.text, [*last.tokens, *left.tokens])
         return [*pieces, left]
+
+
+async def score(prompt: Sequence[int], top: int, engine: TextEngine) -> list[TokenLogprob | None]:
+    """An engine's scores of a prompt. Raises GatewayErrors, BackendFailed for what is none."""
+    with _TRANSLATED:
+        return await engine.score(prompt, top)
 
 
 class _Translated:

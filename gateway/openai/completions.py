@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.engine import EngineInfo, Generation, TextEngine
-from gateway.errors import BackendFailed, GatewayError, InvalidRequest
+from gateway.engine import EngineInfo, Generation, TextEngine, Tokenizer, TokenLogprob
+from gateway.errors import InvalidRequest
 from gateway.openai.answer import together
-from gateway.openai.choice import Choice, Piece, engine_failed
+from gateway.openai.choice import Choice, Piece, score
 from gateway.openai.grammar_request import asked_grammar, constraints
-from gateway.openai.logprobs import score_prompt
 from gateway.openai.prompts import Prompt, read_prompts
 from gateway.openai.requests import CompletionRequest, check, copies, fit, refuse_unsupported, sampling, stops
 from gateway.openai.writer import COMPLETION, Writer
@@ -38,7 +37,15 @@ async def begin_completion(
     for prompt in prompts:
         fit(prompt.ids, max_tokens, engine.max_model_len, tokenizer.vocab_size, "prompt")
     make_constraint = await constraints(grammar, tokenizer, info.engine)
-    prefixes = await together([_echo(prompt, request, engine) for prompt in prompts]) if request.echo else None
+    top = max(
+        (k for k in (request.logprobs if request.echo else None, request.prompt_logprobs) if k is not None),
+        default=None,
+    )
+    # An engine that can computes a prompt once, for its scores and for what comes after it.
+    joined = top is not None and n == 1 and max_tokens > 0 and getattr(engine, "scores_prompts", False)
+    scores: list[list[TokenLogprob | None]] | None = None
+    if top is not None and not joined:
+        scores = await together([score(prompt.ids, top, engine) for prompt in prompts])
     counted = sum([len(prompt.ids) for prompt in prompts])
     writer = Writer(COMPLETION, request, model, counted, tokenizer, n)
     name = writer.id.decode()
@@ -47,9 +54,12 @@ async def begin_completion(
         for copy in range(n):
             index = position * n + copy
             how = sampling(request, max_tokens, request.logprobs, copy, vocabulary=tokenizer.vocab_size)
-            prefix = prefixes[position] if prefixes is not None else None
-            generation = Generation(f"{name}-{index}", prompt.ids, how, make_constraint())
-            choices.append(Choice(index, generation, tokenizer, ends, prefix))
+            generation = Generation(f"{name}-{index}", prompt.ids, how, make_constraint(), top if joined else None)
+            prefix = Piece(_echoed(prompt, tokenizer)) if request.echo else None
+            choice = Choice(index, generation, tokenizer, ends, prefix)
+            if scores is not None:
+                choice.take_prompt(scores[position])
+            choices.append(choice)
     return choices, writer
 
 
@@ -57,18 +67,5 @@ def _is_ids(prompt: list[Any]) -> bool:
     return bool(prompt) and isinstance(prompt[0], int)
 
 
-async def _echo(prompt: Prompt, request: CompletionRequest, engine: TextEngine) -> Piece:
-    """The prompt as the answer shows it: its text, and its scores where log-probabilities are asked."""
-    tokenizer = engine.tokenizer
-    text = tokenizer.decode(prompt.ids, skip_special_tokens=False) if prompt.text is None else prompt.text
-    if request.logprobs is None:
-        return Piece(text)
-    try:
-        scores = await engine.score(prompt.ids, request.logprobs)
-    except GatewayError:
-        raise
-    except Exception as error:
-        raise engine_failed(error) from error
-    if len(scores) != len(prompt.ids):
-        raise BackendFailed(f"the engine gave {len(scores)} scores for {len(prompt.ids)} tokens")
-    return Piece(text, score_prompt(prompt.ids, scores, tokenizer))
+def _echoed(prompt: Prompt, tokenizer: Tokenizer) -> str:
+    return tokenizer.decode(prompt.ids, skip_special_tokens=False) if prompt.text is None else prompt.text

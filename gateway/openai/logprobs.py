@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,12 +67,21 @@ def completion_logprobs(tokens: Sequence[Scored], tokenizer: Tokenizer) -> dict[
     }
 
 
-def score_prompt(prompt: Sequence[int], scores: Sequence[TokenLogprob | None], tokenizer: Tokenizer) -> list[Scored]:
-    """A prompt's tokens with their scores. Offsets count whole characters, so that the bytes of one share its place."""
-    reader = codecs.getincrementaldecoder("utf-8")("replace")
-    scored: list[Scored] = []
-    length = 0
+def prompt_logprobs(
+    prompt: Sequence[int], scores: Sequence[TokenLogprob | None], top: int, tokenizer: Tokenizer
+) -> list[dict[str, Any] | None]:
+    """vLLM's `prompt_logprobs`: for each position the actual token first, then the `top` likeliest others of it."""
+
+    def entry(token_id: int, logprob: float, rank: int | None) -> dict[str, Any]:
+        return {"logprob": clamp(logprob), "rank": rank, "decoded_token": tokenizer.token_text(token_id)}
+
+    rows: list[dict[str, Any] | None] = []
     for token_id, score in zip(prompt, scores, strict=True):
-        scored.append(Scored(token_id, score, length))
-        length += len(reader.decode(tokenizer.token_bytes(token_id)))
-    return scored
+        if score is None:
+            rows.append(None)
+            continue
+        row = {str(token_id): entry(token_id, score.logprob, score.rank)}
+        for place, (other, logprob) in enumerate(score.top[:top], start=1):
+            row.setdefault(str(other), entry(other, logprob, place))
+        rows.append(row)
+    return rows

@@ -51,6 +51,7 @@ class GenerateRequest(msgspec.Struct):
     max_tokens: int | None = None
     n: int | None = None
     ignore_eos: bool | None = None
+    prompt_logprobs: int | None = None
     # Grammars, each in its own shape; see grammar_request.
     response_format: Any = None
     structured_outputs: Any = None
@@ -72,7 +73,6 @@ class GenerateRequest(msgspec.Struct):
     bad_words: Any = None
     best_of: Any = None
     use_beam_search: Any = None
-    prompt_logprobs: Any = None
     logits_processors: Any = None
     truncate_prompt_tokens: Any = None
     prompt_embeds: Any = None
@@ -100,7 +100,7 @@ class ChatRequest(GenerateRequest):
     audio: Any = None
     documents: Any = None
     chat_template: Any = None
-    continue_final_message: Any = None
+    continue_final_message: bool | None = None
     web_search_options: Any = None
     reasoning_effort: Any = None
 
@@ -138,7 +138,6 @@ _SHARED_REFUSED: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("bad_words", ([],)),
     ("best_of", (1,)),
     ("use_beam_search", (False,)),
-    ("prompt_logprobs", ()),
     ("logits_processors", ([],)),
     ("truncate_prompt_tokens", ()),
     ("prompt_embeds", ()),
@@ -159,7 +158,6 @@ REFUSED: dict[type[GenerateRequest], tuple[tuple[str, tuple[object, ...]], ...]]
         ("audio", ()),
         ("documents", ([],)),
         ("chat_template", ()),
-        ("continue_final_message", (False,)),
         ("web_search_options", ()),
         ("reasoning_effort", ("none",)),
     ),
@@ -227,6 +225,11 @@ def check(request: GenerateRequest, logprobs: int | None) -> None:
     if logprobs is not None and not 0 <= logprobs <= MAX_LOGPROBS:
         param = "logprobs" if isinstance(request, CompletionRequest) else "top_logprobs"
         raise InvalidRequest(f"`{param}` must be 0 to {MAX_LOGPROBS}", param=param)
+    if request.prompt_logprobs is not None:
+        if not 0 <= request.prompt_logprobs <= MAX_LOGPROBS:
+            raise InvalidRequest(f"`prompt_logprobs` must be 0 to {MAX_LOGPROBS}", param="prompt_logprobs")
+        if request.stream:
+            raise InvalidRequest("`prompt_logprobs` cannot be streamed", param="prompt_logprobs")
 
 
 _RULES = attrgetter(

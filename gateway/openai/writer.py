@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.engine import Tokenizer
 from gateway.openai.choice import Choice, Piece, Scored, Step
-from gateway.openai.logprobs import chat_logprobs, completion_logprobs
+from gateway.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
 from gateway.openai.requests import GenerateRequest
 
 _json = msgspec.json.Encoder().encode
@@ -79,6 +79,7 @@ class Writer:
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self._copies = copies
+        self._prompt_logprobs = request.prompt_logprobs
         self._include_usage = options is not None and bool(options.include_usage)
         self._continuous = options is not None and bool(options.continuous_usage_stats)
         kind = shape.chunk if request.stream else shape.whole
@@ -133,10 +134,20 @@ class Writer:
                 logprobs = _json(shape.logprobs(tokens, self._tokenizer))
             reason = (choice.finish_reason or "stop").encode()
             rows.append(
-                b'{"index":%d,%b%b%b,"logprobs":%b,"finish_reason":"%b"}'
-                % (choice.index, shape.message, _json(text), shape.close, logprobs, reason)
-            )
-        return b'%b%b],"usage":%b}' % (self._head, b",".join(rows), self._usage(choices))
+                b'{"index":%d,%b%b%b,"logprobs":%b,"finish_reason":"%b"%b}'
+                % (choice.index, shape.message, _json(text), shape.close, logprobs, reason,
+                   b"" if shape is CHAT else self._prompt(choice))
+            )  # fmt: skip
+        # Chat has one prompt, whatever the number of choices.
+        prompt = self._prompt(choices[0]) if shape is CHAT else b""
+        return b'%b%b],"usage":%b%b}' % (self._head, b",".join(rows), self._usage(choices), prompt)
+
+    def _prompt(self, choice: Choice) -> bytes:
+        """The prompt's log-probabilities, where they were asked for."""
+        if self._prompt_logprobs is None or choice.prompt_scores is None:
+            return b""
+        rows = prompt_logprobs(choice.generation.prompt, choice.prompt_scores, self._prompt_logprobs, self._tokenizer)
+        return b',"prompt_logprobs":' + _json(rows)
 
     def _usage(self, choices: Sequence[Choice]) -> bytes:
         made = sum([choice.completion_tokens for choice in choices])

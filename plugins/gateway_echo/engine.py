@@ -101,4 +101,6 @@ def _answer(prompt: Sequence[int], max_tokens: int, ignore_eos: bool) -> tuple[l
 def _score(token: int, expected: int, top: int) -> TokenLogprob:
     others = (other for other in range(ByteTokenizer.vocab_size) if other != expected)
     best = [(expected, LIKELY), *((other, UNLIKELY) for other in islice(others, top))][:top]
-    return TokenLogprob(LIKELY if token == expected else UNLIKELY, tuple(best))
+    # All but one are equally unlikely.
+    likely = token == expected
+    return TokenLogprob(LIKELY if likely else UNLIKELY, tuple(best), 1 if likely else 2)

@@ -49,7 +49,10 @@ class OnnxBackend(Backend):
         length = min(length, context.spec.max_model_len or length)
         streams = made.options.max_batch_size + made.options.max_waiting
         eos = tokenizer.eos_token_ids
-        engine = OnnxEngine(lambda: _batch(folder, made, length, eos), tokenizer, length, max_streams=streams)
+        engine = OnnxEngine(
+            lambda: _batch(folder, made, length, eos), tokenizer, length, max_streams=streams,
+            scores_prompts=made.options.batching == "rows",
+        )  # fmt: skip
         self._engine = engine
         engine.open()
 

@@ -22,6 +22,8 @@ class Emission:
     cached_tokens: int = 0
     scores: Sequence[TokenLogprob | None] | None = None
     """The whole result of a scoring; such an emission has nothing else."""
+    prompt_logprobs: Sequence[TokenLogprob | None] | None = None
+    """The prompt's scores, with a generation's first token, where it asked."""
     error: Exception | None = None
     """This piece of work is over and has failed; its neighbours have not."""
 

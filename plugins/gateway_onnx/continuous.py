@@ -18,7 +18,7 @@ from gateway.logits import LogitRules
 from gateway_onnx.batch import Emission, require_tokens
 from gateway_onnx.graph import DecoderGraph, Logits
 from gateway_onnx.rows import Rows, Running
-from gateway_onnx.sampling import Sampler, logprob_of
+from gateway_onnx.sampling import Sampler, logprob_of, logprobs_of
 from gateway_onnx.scoring import Scorer, Scoring
 
 _GROWTH = 64
@@ -59,7 +59,16 @@ class ContinuousBatch:
         self._turns += 1
         sampler = Sampler(generation.sampling)
         rules = LogitRules.of(generation, self._limits.eos, self._graph.vocab_size)
-        self._waiting.append(Running(generation, self._turns, sampler, list(generation.prompt), rules))
+        self._waiting.append(
+            Running(
+                generation,
+                self._turns,
+                sampler,
+                list(generation.prompt),
+                rules,
+                None if generation.prompt_logprobs is None else [None],
+            )
+        )
 
     def score(self, id: str, prompt: Sequence[int], top: int) -> None:
         require_tokens(prompt, self._graph.vocab_size)
@@ -106,11 +115,24 @@ class ContinuousBatch:
             begin, end = sequence.computed, min(len(sequence.tokens) - 1, sequence.computed + budget)
             if end > begin:
                 row = self._rows.places.index(sequence)
-                self._graph.extend(self._cache, row, sequence.tokens[begin:end], begin)
+                if sequence.scores is None:
+                    self._graph.extend(self._cache, row, sequence.tokens[begin:end], begin)
+                else:
+                    self._score(sequence, row, begin, end)
                 sequence.computed = end
                 budget -= end - begin
             if sequence.computed == len(sequence.tokens) - 1:
                 self._rows.join()
+
+    def _score(self, sequence: Running, row: int, begin: int, end: int) -> None:
+        tokens = sequence.tokens
+        logits = self._scorer.extend(self._cache, row, tokens[begin:end], begin)
+        # One that was sent back to wait begins anew.
+        told = sequence.scores[: begin + 1] if sequence.scores else []
+        sequence.scores = [
+            *told,
+            *logprobs_of(logits, tokens[begin + 1 : end + 1], sequence.generation.prompt_logprobs or 0, ranked=True),
+        ]
 
     def _has_room_for(self, sequence: Running) -> bool:
         # With room to grow for everybody, or the newcomer would be sent back to wait in the very next steps.
@@ -171,5 +193,6 @@ class ContinuousBatch:
         elif sequence.produced >= sampling.max_tokens or len(sequence.tokens) >= self._limits.max_model_len:
             finish = "length"
         # After a preemption more than the prompt may have been found: only the prompt's part, and only once, is told.
+        scores, sequence.scores = sequence.scores, None
         cached = min(sequence.reused, len(sequence.generation.prompt)) if sequence.produced == 1 else 0
-        return Emission(sequence.generation.id, (token,), logprobs, finish, cached)
+        return Emission(sequence.generation.id, (token,), logprobs, finish, cached, prompt_logprobs=scores)

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+import msgspec
+
 from gateway.engine import Delta, Generation, Tokenizer, TokenLogprob
 from gateway.errors import ContextOverflow, GatewayError, Unavailable
 from gateway_onnx.batch import Batch, Emission
@@ -36,12 +38,19 @@ class OnnxEngine:
     """Prompt ids in, deltas out. Made on any thread; `open` it before use, `close` it afterwards."""
 
     def __init__(
-        self, make: Callable[[], Batch], tokenizer: Tokenizer, max_model_len: int, *, max_streams: int
+        self,
+        make: Callable[[], Batch],
+        tokenizer: Tokenizer,
+        max_model_len: int,
+        *,
+        max_streams: int,
+        scores_prompts: bool = True,
     ) -> None:
         """`make` is called in the engine's own thread: a batch lives its whole life there."""
         self.tokenizer = tokenizer
         self.max_model_len = max_model_len
         self._make = make
+        self.scores_prompts = scores_prompts
         self._max_streams = max_streams
         self._streams: dict[str, _Stream] = {}
         self._numbers = count()
@@ -86,7 +95,7 @@ class OnnxEngine:
             )
         # Ids of ours: two requests may bear one id.
         work = f"{next(self._numbers)}"
-        own = Generation(work, generation.prompt, generation.sampling, generation.constraint)
+        own = msgspec.structs.replace(generation, id=work)
         stream = self._enter(work, lambda batch: batch.generate(own))
         try:
             while True:
@@ -216,4 +225,5 @@ def _joined(emissions: Sequence[Emission]) -> Delta:
         logprobs,
         emissions[-1].finish_reason,
         max(each.cached_tokens for each in emissions),
+        emissions[0].prompt_logprobs,
     )

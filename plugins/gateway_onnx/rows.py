@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.engine import Generation
+from gateway.engine import Generation, TokenLogprob
 from gateway.logits import LogitRules
 from gateway_onnx.cache import RowCache
 from gateway_onnx.sampling import Sampler
@@ -26,6 +26,8 @@ class Running:
     tokens: list[int]
     """Prompt and answer so far."""
     rules: LogitRules | None = None
+    scores: list[TokenLogprob | None] | None = None
+    """The prompt's scores so far, where they are asked for and have not been told yet."""
     computed: int = 0
     """How many of them have keys and values."""
     produced: int = 0
@@ -63,7 +65,8 @@ class Rows:
     def fill(self, sequence: Running) -> None:
         """Give a sequence the row behind the running ones, with as much of its prompt as some row holds already."""
         target = self.running
-        source, shared = self._most_alike(sequence.tokens)
+        # Whoever wants scores needs the logits of every position: nothing is taken over.
+        source, shared = self._most_alike(sequence.tokens) if sequence.scores is None else (None, 0)
         if source is not None and source in self._left() and 2 * shared >= source.computed:
             # Mostly its own beginning (a conversation's next turn): it goes on in that row.
             self._swap(self.places.index(source), target)

@@ -87,8 +87,10 @@ def logprob_of(logits: NDArray[np.float32], token: int, top: int) -> TokenLogpro
     return logprobs_of(logits[None, :], [token], top)[0]
 
 
-def logprobs_of(logits: NDArray[np.float32], tokens: Sequence[int], top: int) -> list[TokenLogprob]:
-    """The same for logits [positions, vocabulary] and one token of each position."""
+def logprobs_of(
+    logits: NDArray[np.float32], tokens: Sequence[int], top: int, *, ranked: bool = False
+) -> list[TokenLogprob]:
+    """The same for logits [positions, vocabulary] and one token of each position; `ranked`: with its rank."""
     peak = logits.max(axis=-1)
     total = np.exp(logits - peak[:, None]).sum(axis=-1, dtype=np.float64)
     normal = peak.astype(np.float64) + np.log(total)
@@ -98,5 +100,6 @@ def logprobs_of(logits: NDArray[np.float32], tokens: Sequence[int], top: int) ->
         best = [int(row.argmax())] if top == 1 else _best(row, top).tolist() if top > 0 else []
         # One way to a float everywhere: greedy is tested by equality with the best alternative.
         pairs = tuple((int(other), float(row[other]) - base) for other in best)
-        found.append(TokenLogprob(float(row[token]) - base, pairs))
+        rank = int(np.count_nonzero(row > row[token])) + 1 if ranked else None
+        found.append(TokenLogprob(float(row[token]) - base, pairs, rank))
     return found

@@ -50,6 +50,10 @@ class Scorer:
     def busy(self) -> bool:
         return bool(self._waiting)
 
+    def extend(self, row_cache: RowCache, row: int, tokens: Sequence[int], past: int) -> Logits:
+        """Compute one row's tokens with their logits `[len(tokens), vocabulary]`, valid until the next call."""
+        return self._graph.extend_with_logits(row_cache, row, tokens, past, self._logits)
+
     def step(self) -> list[Emission]:
         """Spend about one chunk of tokens: several short prompts, or a part of a long one."""
         emissions: list[Emission] = []
@@ -62,7 +66,9 @@ class Scorer:
                 count = min(budget, len(scoring.prompt) - 1 - past)
                 tokens = scoring.prompt[past : past + count]
                 logits = self._graph.extend_with_logits(self._row, 0, tokens, past, self._logits)
-                scoring.found += logprobs_of(logits, scoring.prompt[past + 1 : past + 1 + count], scoring.top)
+                scoring.found += logprobs_of(
+                    logits, scoring.prompt[past + 1 : past + 1 + count], scoring.top, ranked=True
+                )
                 budget -= count
             if scoring.over:
                 self._waiting.popleft()

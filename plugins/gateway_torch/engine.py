@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class TorchEngine:
     """A `gateway.engine.TextEngine`."""
 
+    scores_prompts = True
+
     def __init__(self, scheduler: Scheduler, tokenizer: Tokenizer, max_model_len: int, vocab_size: int) -> None:
         self.tokenizer = tokenizer
         self.max_model_len = max_model_len
@@ -27,7 +29,8 @@ class TorchEngine:
         """Continue one sequence; see `gateway.engine.TextEngine`. Raises BackendFailed where a step failed."""
         self._check(generation.prompt, generation.sampling.max_tokens)
         rules = LogitRules.of(generation, self.tokenizer.eos_token_ids, self._vocab_size)
-        row = Row(list(generation.prompt), generation.sampling, rules)
+        top = generation.prompt_logprobs
+        row = Row(list(generation.prompt), generation.sampling, rules, scored=top is not None, top=top or 0)
         self._scheduler.submit(row)
         try:
             while True:

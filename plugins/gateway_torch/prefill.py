@@ -16,7 +16,7 @@ def pick(rows: Sequence[Row], budget: int, *, oldest: bool) -> tuple[list[Row], 
     """
     leader = min(rows, key=lambda row: row.arrival if oldest else row.pending)
     picked, width = [leader], min(leader.pending, budget)
-    alike = [row for row in rows if row is not leader and (row.sampling is None) == (leader.sampling is None)]
+    alike = [row for row in rows if row is not leader and row.scored == leader.scored]
     for row in sorted(alike, key=lambda row: row.pending):
         wider = max(width, row.pending)
         if (len(picked) + 1) * wider > budget:

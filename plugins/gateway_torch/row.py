@@ -25,6 +25,8 @@ class Row:
     sampling: Sampling | None
     rules: LogitRules | None = None
     """What its logits are changed by before a token is chosen."""
+    scored: bool = False
+    """Whether the prompt's tokens are still to be scored and told."""
     top: int = 0
     """Alternatives to report at each position of a prompt that is scored."""
     arrival: int = 0
@@ -44,6 +46,7 @@ class Row:
 
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
+        self.scored = self.scored or self.sampling is None
         self.random = Random(self.sampling.seed if self.sampling else None)  # noqa: S311 (sampling, not secrets)
 
     @property
@@ -89,4 +92,6 @@ def _join(deltas: Sequence[Delta]) -> Delta:
         tokens.extend(delta.token_ids)
         logprobs.extend(delta.logprobs or ())
         finish = delta.finish_reason
-    return Delta(tokens, logprobs if deltas[0].logprobs is not None else None, finish)
+    return Delta(
+        tokens, logprobs if deltas[0].logprobs is not None else None, finish, prompt_logprobs=deltas[0].prompt_logprobs
+    )

@@ -66,6 +66,13 @@ def logprobs(logits: torch.Tensor, tokens: torch.Tensor, tops: Sequence[int]) ->
     ]
 
 
+def ranked(logits: torch.Tensor, tokens: torch.Tensor, top: int) -> list[TokenLogprob]:
+    """The same for a prompt's tokens, each with its rank."""
+    found = logprobs(logits, tokens, [top] * len(tokens))
+    above: list[int] = _list((logits > logits.gather(-1, tokens[:, None])).sum(-1))
+    return [TokenLogprob(each.logprob, each.top, rank + 1) for each, rank in zip(found, above, strict=True)]
+
+
 def _apply(row: Row, rules: LogitRules, line: torch.Tensor) -> None:
     """On a CPU the array is the tensor's own memory; from a GPU one line goes there and back."""
     array = line.cpu().numpy()

@@ -22,7 +22,7 @@ from gateway_torch.model import LanguageModel
 from gateway_torch.options import TorchOptions
 from gateway_torch.prefill import pick
 from gateway_torch.row import Row
-from gateway_torch.sampling import choose, logprobs
+from gateway_torch.sampling import choose, ranked
 
 log = logging.getLogger("gateway.torch")
 
@@ -239,14 +239,14 @@ class _Turns:
         rows = [self.batch.rows[slot] for slot in slots]
         starts = [row.computed for row in rows]
         pieces = [row.tokens[row.computed : row.computed + width] for row in rows]
-        scored = rows[0].sampling is None
+        scored = rows[0].scored
         logits = self.model.chunk(self.batch.cache, slots, pieces, starts, every=scored)
         for row, piece in zip(rows, pieces, strict=True):
             row.computed += len(piece)
         if scored:
             self._score(rows, pieces, logits)
-            return
-        through = [index for index, row in enumerate(rows) if not row.pending]
+            # Those that are to be continued go on below; those that were only to be scored have left.
+        through = [index for index, row in enumerate(rows) if not row.pending and row.sampling is not None]
         if through:
             for index in through:
                 self.batch.promote(rows[index])
@@ -264,7 +264,9 @@ class _Turns:
                 continue
             row.tokens.append(token)
             finish = self._finish(row, token)
-            news.append((row, Delta((token,), None if report is None else (report,), finish)))
+            scores = row.scores if row.scored else None
+            row.scored = False
+            news.append((row, Delta((token,), None if report is None else (report,), finish, prompt_logprobs=scores)))
             if finish is not None:
                 self._leave(row)
         _deliver(news)
@@ -284,8 +286,8 @@ class _Turns:
             if targets:
                 first = line.shape[0] - len(piece)
                 ids = torch.tensor(targets, device=line.device)
-                row.scores.extend(logprobs(line[first : first + len(targets)], ids, [row.top] * len(targets)))
-            if not row.pending:
+                row.scores.extend(ranked(line[first : first + len(targets)], ids, row.top))
+            if not row.pending and row.sampling is None:
                 self._leave(row)
                 news.append((row, Delta((), None, "length")))
         _deliver(news)

@@ -97,7 +97,6 @@ async def test_what_cannot_be_is_a_400_that_names_its_field(dictate: Any, path: 
         (CHAT, {"echo": True}),
         (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
         (COMPLETIONS, {"best_of": 3}),
-        (COMPLETIONS, {"prompt_logprobs": 0}),
         (COMPLETIONS, {"suffix": "end"}),
         (COMPLETIONS, {"guided_regex": "a+"}),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -140,3 +141,33 @@ async def test_logprobs_are_the_models_own_beside_rules(client: AppClient) -> No
     best = max(plain["logprobs"]["top_logprobs"][0].values())
     assert max(biased["logprobs"]["top_logprobs"][0].values()) == pytest.approx(best, abs=1e-5)
     assert biased["logprobs"]["token_logprobs"][0] < best
+
+
+async def test_a_prompt_is_scored_alike_alone_and_on_the_way_to_an_answer(client: AppClient) -> None:
+    prompt = " ".join(f"The {number}th ship left the harbour of Marseille." for number in range(60))
+    asked = {"prompt": prompt, "echo": True, "logprobs": 2, "prompt_logprobs": 3, "seed": 1}
+    alone = (await client.post(COMPLETIONS, {**asked, "max_tokens": 0})).json()["choices"][0]
+    asked |= {"max_tokens": 2, "temperature": 0}
+    both = [client.post(COMPLETIONS, {**asked, "prompt": prompt + end}) for end in (" One", " Two", "")]
+    answers = [answer.json()["choices"][0] for answer in await asyncio.gather(*both)]
+    for answer in answers:
+        count = len(alone["logprobs"]["token_logprobs"])
+        found, expected = answer["logprobs"]["token_logprobs"][1:count], alone["logprobs"]["token_logprobs"][1:]
+        assert found == pytest.approx(expected, abs=1e-3)
+        assert answer["text"].startswith(prompt)
+    for row, logprob in zip(answers[2]["prompt_logprobs"][1:], expected, strict=True):
+        actual = next(iter(row.values()))
+        assert actual["logprob"] == pytest.approx(logprob, abs=1e-3)
+        assert (actual["rank"] == 1) == (actual["logprob"] == max(entry["logprob"] for entry in row.values()))
+    plain = (await client.post(COMPLETIONS, {"prompt": prompt, "max_tokens": 2, "temperature": 0})).json()
+    assert answers[2]["text"] == prompt + plain["choices"][0]["text"]
+
+
+async def test_a_last_message_is_continued(client: AppClient) -> None:
+    messages = [
+        {"role": "user", "content": "What is the capital of France?"},
+        {"role": "assistant", "content": "The capital of France is"},
+    ]
+    asked = {"messages": messages, "temperature": 0, "max_tokens": 4, "continue_final_message": True}
+    answer = (await client.post(CHAT, {**asked, "add_generation_prompt": False})).json()
+    assert answer["choices"][0]["message"]["content"] == " Paris."
