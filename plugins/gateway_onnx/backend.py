@@ -51,7 +51,7 @@ class OnnxBackend(Backend):
         eos = tokenizer.eos_token_ids
         engine = OnnxEngine(
             lambda: _batch(folder, made, length, eos), tokenizer, length, max_streams=streams,
-            scores_prompts=made.options.batching == "rows",
+            scores_prompts=made.batching == "rows",
         )  # fmt: skip
         self._engine = engine
         engine.open()

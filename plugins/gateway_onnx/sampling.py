@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -91,12 +92,14 @@ def logprobs_of(
     logits: NDArray[np.float32], tokens: Sequence[int], top: int, *, ranked: bool = False
 ) -> list[TokenLogprob]:
     """The same for logits [positions, vocabulary] and one token of each position; `ranked`: with its rank."""
-    peak = logits.max(axis=-1)
-    total = np.exp(logits - peak[:, None]).sum(axis=-1, dtype=np.float64)
-    normal = peak.astype(np.float64) + np.log(total)
+    # Row by row: one position's numbers stay in the processor's cache, a whole chunk's do not.
+    scratch: NDArray[np.float32] = np.empty_like(logits[0])
     found: list[TokenLogprob] = []
     for place, token in enumerate(tokens):
-        row, base = logits[place], float(normal[place])
+        row = logits[place]
+        peak = row.max()
+        np.exp(np.subtract(row, peak, out=scratch), out=scratch)
+        base = float(peak) + math.log(float(scratch.sum()))
         best = [int(row.argmax())] if top == 1 else _best(row, top).tolist() if top > 0 else []
         # One way to a float everywhere: greedy is tested by equality with the best alternative.
         pairs = tuple((int(other), float(row[other]) - base) for other in best)
