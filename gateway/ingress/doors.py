@@ -11,6 +11,7 @@ from gateway.ingress.auth import Authenticate
 from gateway.ingress.forward import Forward, by_table, only
 from gateway.ingress.guards import Guard
 from gateway.ingress.limits import InFlight, Limit
+from gateway.ingress.messages import Messages
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.pages import Fleet, Pages
 from gateway.ingress.record import Layer, Record
@@ -56,7 +57,8 @@ def fast_lane(
 
 
 def _inner(policy: DoorPolicy, forward: Layer, in_flight: InFlight, plugins: Plugins) -> Layer:
-    guarded = Guard(forward, plugins) if plugins.has("guard_request") else forward
+    spoken = Messages(forward)
+    guarded = Guard(spoken, plugins) if plugins.has("guard_request") else spoken
     return Limit(guarded, policy.limits, in_flight)
 
 

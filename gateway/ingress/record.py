@@ -11,6 +11,7 @@ from typing import Protocol
 from gateway.errors import GatewayError
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.request import ClientGone, GatewayRequest
+from gateway.messages import error_body
 from gateway.plugins import Plugins
 from gateway.types import Door, Message, Outcome, Receive, RequestRecord, Scope, Send
 
@@ -103,8 +104,9 @@ def outcome_of(status: int) -> Outcome:
 
 
 async def send_error(error: GatewayError, request: GatewayRequest, send: Send) -> None:
-    """Answer with an error in OpenAI's shape."""
-    body = error.to_json()
+    """Answer with an error in OpenAI's shape, or in that of the API that was spoken to."""
+    is_message = request.path.startswith("/v1/messages")
+    body = error_body(error.status, error, request.id) if is_message else error.to_json()
     headers = [*error.headers(), (b"content-length", str(len(body)).encode())]
     if request.target:
         headers.append((b"x-gateway-target", request.target.encode()))

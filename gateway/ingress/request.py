@@ -86,6 +86,12 @@ class GatewayRequest:
         if self.stream and self.path in STREAM_USAGE_PATHS:
             self._ask_for_usage()
 
+    def become(self, path: str, body: bytes) -> None:
+        """Ask for another page with another body from here on. Raises as `read`."""
+        self.path = path
+        self._changed = False
+        self.read(body)
+
     def value(self, name: str, kind: Any) -> Any:
         """One top-level field decoded as `kind`; None where it is missing or null. Raises InvalidRequest naming it."""
         raw = self.fields.get(name)

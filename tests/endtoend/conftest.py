@@ -23,8 +23,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     config["routes"]["backup"] = {"targets": ["broken", "echo"]}
     config["routes"]["shared"] = {"policy": "weighted", "targets": [{"model": "echo"}, {"model": "echo-slow"}]}
     port = free_port()
-    config["server"]["port"] = port
-    path = tmp_path_factory.mktemp("gateway") / "config.yaml"
+    folder = tmp_path_factory.mktemp("gateway")
+    config["server"] |= {"port": port, "store": f"sqlite:///{folder / 'gateway.db'}"}
+    path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     with serving(path, port) as running:
         yield running

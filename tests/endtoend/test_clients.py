@@ -1,0 +1,116 @@
+"""The official clients, `openai` and `anthropic`: grammars, messages, tokens and scores on every engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anthropic
+import httpx
+import jsonschema
+import openai
+import pytest
+
+from tests.running import Gateway
+
+pytestmark = pytest.mark.slow
+
+ENGINES = ("smollm2", "smollm2-onnx", "smollm2-torch")
+CAPITAL = "The capital of France is Paris."
+ASKED = "What is the capital of France?"
+QUESTION: list[Any] = [{"role": "user", "content": ASKED}]
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}, "days": {"type": "integer", "enum": [1, 2]}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+@pytest.fixture
+def claude(gateway: Gateway) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=gateway.url, api_key="none", max_retries=0, timeout=60)
+
+
+@pytest.mark.parametrize("model", ENGINES)
+def test_a_schema_holds_whole_and_streamed(client: openai.OpenAI, model: str) -> None:
+    form: Any = {"type": "json_schema", "json_schema": {"name": "weather", "strict": True, "schema": WEATHER}}
+    asked: Any = {"model": model, "messages": QUESTION, "max_tokens": 60, "response_format": form, "seed": 1}
+    whole = client.chat.completions.create(**asked).choices[0]
+    assert whole.finish_reason == "stop"
+    jsonschema.validate(json.loads(whole.message.content or ""), WEATHER)
+    with client.chat.completions.create(**asked, stream=True) as chunks:
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    jsonschema.validate(json.loads(text), WEATHER)
+
+
+@pytest.mark.parametrize("model", ENGINES)
+def test_a_regex_and_a_choice_hold(client: openai.OpenAI, model: str) -> None:
+    def ask(**outputs: Any) -> str:
+        answer = client.chat.completions.create(
+            model=model, messages=QUESTION, max_tokens=20, extra_body={"structured_outputs": outputs}
+        )
+        return answer.choices[0].message.content or ""
+
+    assert ask(choice=["Lyon", "Nice"]) in ("Lyon", "Nice")
+    number = ask(regex=r"\d{3}-\d{2}")
+    assert len(number) == 6
+    assert number.replace("-", "").isdigit()
+
+
+@pytest.mark.parametrize("model", ENGINES)
+def test_messages_whole_streamed_and_counted(claude: anthropic.Anthropic, model: str) -> None:
+    asked: Any = {"model": model, "messages": QUESTION, "max_tokens": 20}
+    answer = claude.messages.create(**asked, extra_body={"temperature": 0})
+    assert answer.content[0].type == "text"
+    assert answer.content[0].text == CAPITAL
+    assert answer.stop_reason == "end_turn"
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (37, 8)
+    with claude.messages.stream(**asked, extra_body={"temperature": 0}) as stream:
+        assert "".join(stream.text_stream) == CAPITAL
+        assert stream.get_final_message().usage.output_tokens == 8
+    assert claude.messages.count_tokens(model=model, messages=QUESTION).input_tokens == 37
+
+
+def test_messages_that_are_wrong_are_told_in_anthropics_shape(claude: anthropic.Anthropic) -> None:
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        claude.messages.create(model="nobody", messages=QUESTION, max_tokens=5)
+    body: Any = caught.value.body
+    assert body["type"] == "error"
+    assert body["error"]["type"] == "not_found_error"
+
+
+@pytest.mark.parametrize("model", ENGINES)
+def test_tokens_there_and_back(gateway: Gateway, model: str) -> None:
+    def post(path: str, **body: Any) -> dict[str, Any]:
+        answer = httpx.post(f"{gateway.url}{path}", json={"model": model, **body}, trust_env=False, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    text = "Grüße, 世界 🙂"
+    made = post("/tokenize", prompt=text, add_special_tokens=False)
+    assert made["count"] == len(made["tokens"])
+    assert post("/detokenize", tokens=made["tokens"])["prompt"] == text
+    assert post("/tokenize", messages=QUESTION)["count"] == 37
+
+
+@pytest.mark.parametrize("model", ENGINES)
+def test_prompt_logprobs_are_those_of_echo(client: openai.OpenAI, model: str) -> None:
+    asked: Any = {"model": model, "prompt": "The capital of France is Paris.", "max_tokens": 1, "temperature": 0}
+    echoed = client.completions.create(**asked, echo=True, logprobs=2).choices[0]
+    assert echoed.logprobs is not None
+    assert echoed.logprobs.token_logprobs is not None
+    row: Any = client.completions.create(**asked, extra_body={"prompt_logprobs": 2}).choices[0]
+    positions: list[dict[str, Any] | None] = row.prompt_logprobs
+    assert positions[0] is None
+    assert len(positions) == len(echoed.logprobs.token_logprobs) - 1
+    for position, logprob in zip(positions[1:], echoed.logprobs.token_logprobs[1:-1], strict=True):
+        assert position is not None
+        actual = next(iter(position.values()))
+        assert actual["logprob"] == pytest.approx(logprob, abs=1e-4)
+        assert actual["rank"] >= 1
