@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.engine import Constraint, Generation, changes_logits
+from gateway.errors import InvalidRequest
 
 Logits = NDArray[np.float32]
 
@@ -33,8 +34,15 @@ class LogitRules:
     )
 
     def __init__(self, generation: Generation, ends: Collection[int], vocab_size: int) -> None:
-        """`ends`: the model's end tokens; `vocab_size`: how many logits a position has."""
+        """`ends`: the model's end tokens; `vocab_size`: how many logits a position has.
+
+        Raises InvalidRequest, naming the field, for tokens that have no logit.
+        """
         sampling = generation.sampling
+        for name in ("logit_bias", "stop_token_ids", "allowed_token_ids"):
+            tokens: Collection[int] = getattr(sampling, name) or ()
+            if tokens and not 0 <= min(tokens) <= max(tokens) < vocab_size:
+                raise InvalidRequest(f"`{name}`: token ids must be 0 to {vocab_size - 1}", param=name)
         self._sampling = sampling
         self._constraint: Constraint | None = generation.constraint
         self._mask: NDArray[np.int32] = np.zeros((vocab_size + 31) // 32, np.int32)
@@ -42,7 +50,9 @@ class LogitRules:
         if sampling.allowed_token_ids is not None:
             self._allowed = np.zeros(vocab_size, np.bool_)
             self._allowed[list(sampling.allowed_token_ids)] = True
-        self._ends = np.array(sorted({*ends, *sampling.stop_token_ids}), np.int64)
+        stopping = {*ends, *sampling.stop_token_ids}
+        # A tokenizer may name an end token that the model has no logit for.
+        self._ends = np.array(sorted(token for token in stopping if token < vocab_size), np.int64)
         bias = sampling.logit_bias or {}
         self._bias_ids = np.array(list(bias), np.int64)
         self._bias = np.array(list(bias.values()), np.float32)
@@ -60,7 +70,8 @@ class LogitRules:
         return LogitRules(generation, ends, vocab_size)
 
     def apply(self, logits: Logits) -> None:
-        """Change `logits` `[vocabulary]` in place. Raises BackendFailed where a grammar cannot say what may follow."""
+        """Change `logits` `[vocabulary]` in place. Raises BackendFailed where a grammar cannot say what may follow,
+        InvalidRequest where no token is left."""
         sampling = self._sampling
         if self._constraint is not None:
             self._constraint.allow(self._mask)
@@ -68,8 +79,16 @@ class LogitRules:
             np.putmask(logits, bits == 0, -np.inf)
         if self._allowed is not None:
             np.putmask(logits, ~self._allowed, -np.inf)
-        if self._made < sampling.min_tokens:
+        early = self._made < sampling.min_tokens
+        if early:
+            kept = logits[self._ends]
             logits[self._ends] = -np.inf
+            if self._constraint is not None and np.isneginf(logits.max()):
+                # The text is complete and can only end: its grammar outweighs its length.
+                logits[self._ends] = kept
+        if (early or self._allowed is not None) and np.isneginf(logits.max()):
+            name = "min_tokens" if self._allowed is None else "allowed_token_ids"
+            raise InvalidRequest(f"`{name}` and what else is asked leave no token to choose from", param=name)
         if self._bias_ids.size:
             logits[self._bias_ids] += self._bias
         if sampling.repetition_penalty != 1 and self._seen:

@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 from numpy.typing import NDArray
 
 from gateway.engine import Generation, Sampling
+from gateway.errors import InvalidRequest
 from gateway.logits import LogitRules
 
 VOCABULARY = 40
@@ -95,3 +96,42 @@ def test_a_grammar_masks_and_follows() -> None:
     assert np.flatnonzero(np.isfinite(logits)).tolist() == list(range(0, VOCABULARY, 2))
     rules.accept(4)
     assert grammar.accepted == [4]
+
+
+class Ended:
+    """A grammar whose text is complete."""
+
+    def allow(self, mask: NDArray[np.int32]) -> None:
+        mask[:] = 0
+        mask[END // 32] = np.int32(1 << END % 32)
+
+    def accept(self, token_id: int) -> None:
+        raise AssertionError(token_id)
+
+
+def test_a_complete_text_ends_before_min_tokens() -> None:
+    logits = np.zeros(VOCABULARY, np.float32)
+    rules_of([1], Ended(), min_tokens=5).apply(logits)
+    assert np.flatnonzero(np.isfinite(logits)).tolist() == [END]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "sampling"),
+    [(None, {"allowed_token_ids": (END,), "min_tokens": 1}), (Ended(), {"allowed_token_ids": (7,)})],
+)
+def test_where_no_token_is_left_the_request_is_at_fault(constraint: Any, sampling: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="allowed_token_ids"):
+        rules_of([1], constraint, **sampling).apply(np.zeros(VOCABULARY, np.float32))
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"logit_bias": {VOCABULARY: 1.0}},
+        {"allowed_token_ids": (VOCABULARY,)},
+        {"min_tokens": 1, "stop_token_ids": (-1,)},
+    ],
+)
+def test_tokens_without_a_logit_are_refused(sampling: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="token ids must be 0 to 39"):
+        rules_of([1], **sampling)

@@ -179,8 +179,8 @@ class Choice:
             if logprobs is not None:
                 self._pending.append(Scored(token_id, logprobs[position], self._length))
                 self._length += len(text)
-            if stops is not None and text and self.completion_tokens >= self._stops_from:
-                text = stops.push(text)
+            if stops is not None and text:
+                text = stops.push(text, watching=self.completion_tokens > self._stops_from)
                 if stops.met:
                     return self._finish(pieces, text, "stop")
             if text:
@@ -188,7 +188,7 @@ class Choice:
         if delta.finish_reason is not None:
             rest = self._decoding.flush()
             if stops is not None:
-                rest = stops.push(rest)
+                rest = stops.push(rest, watching=self.completion_tokens > self._stops_from)
                 if stops.met:
                     return self._finish(pieces, rest, "stop")
                 rest += stops.flush()

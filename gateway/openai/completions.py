@@ -43,6 +43,9 @@ async def begin_completion(
     )
     # An engine that can computes a prompt once, for its scores and for what comes after it.
     joined = top is not None and n == 1 and max_tokens > 0 and getattr(engine, "scores_prompts", False)
+    # Checked before the prompts are scored, and once for all of them.
+    vocabulary = tokenizer.vocab_size
+    hows = [sampling(request, max_tokens, request.logprobs, copy, vocabulary=vocabulary) for copy in range(n)]
     scores: list[list[TokenLogprob | None]] | None = None
     if top is not None and not joined:
         scores = await together([score(prompt.ids, top, engine) for prompt in prompts])
@@ -53,8 +56,9 @@ async def begin_completion(
     for position, prompt in enumerate(prompts):
         for copy in range(n):
             index = position * n + copy
-            how = sampling(request, max_tokens, request.logprobs, copy, vocabulary=tokenizer.vocab_size)
-            generation = Generation(f"{name}-{index}", prompt.ids, how, make_constraint(), top if joined else None)
+            generation = Generation(
+                f"{name}-{index}", prompt.ids, hows[copy], make_constraint(), top if joined else None
+            )
             prefix = Piece(_echoed(prompt, tokenizer)) if request.echo else None
             choice = Choice(index, generation, tokenizer, ends, prefix)
             if scores is not None:

@@ -16,13 +16,18 @@ class StopStrings:
         self.met = False
         """Whether a stop string has come; nothing is given after it."""
 
-    def push(self, text: str) -> str:
-        """What may be shown now: the text up to the first stop string, or to what may become one."""
+    def push(self, text: str, *, watching: bool = True) -> str:
+        """What may be shown now: the text up to the first stop string, or to what may become one.
+
+        `watching`: whether a stop string that becomes whole with this text counts; it may have begun before.
+        """
+        seen = len(self._held)
         buffer = self._held + text
         # The string that is whole first wins, then the one that began first: what a reader of single characters finds.
         cut, end = -1, len(buffer) + 1
-        for stop in self._stops:
-            start = buffer.find(stop)
+        for stop in self._stops if watching else ():
+            # What was whole before this text was let pass.
+            start = buffer.find(stop, max(0, seen + 1 - len(stop)))
             if start >= 0 and (start + len(stop), start) < (end, cut):
                 cut, end = start, start + len(stop)
         if cut >= 0:
@@ -32,7 +37,7 @@ class StopStrings:
         for start in range(max(0, len(buffer) - self._longest + 1), len(buffer)):
             if buffer[start] in self._firsts:
                 tail = buffer[start:]
-                if any(stop.startswith(tail) for stop in self._stops):
+                if any(len(stop) > len(tail) and stop.startswith(tail) for stop in self._stops):
                     self._held = tail
                     return buffer[:start]
         self._held = ""

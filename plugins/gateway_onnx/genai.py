@@ -71,7 +71,7 @@ class GenaiBatch:
         if generation.sampling.logprobs is not None:
             self._need_scorer("logprobs")
         sampling = generation.sampling
-        refuse_rules(generation, "onnx")
+        refuse_rules(generation, "onnx (`batching: genai`)")
         if sampling.min_p:
             raise Unsupported("onnx with `batching: genai` does not support `min_p`", param="min_p")
         if sampling.seed is not None and sampling.temperature > 0 and not self._paged:

@@ -47,3 +47,22 @@ def test_only_a_possible_start_is_held_back(pieces: list[str], stops: list[str])
         held = fed[len(shown) :]
         assert fed.startswith(shown)
         assert not held or any(stop.startswith(held) and stop != held for stop in stops)
+
+
+@given(st.lists(ALPHABET, max_size=8), st.integers(0, 8), st.lists(ALPHABET, min_size=1, max_size=3))
+def test_what_is_whole_before_watching_begins_is_let_pass(pieces: list[str], least: int, stops: list[str]) -> None:
+    watch = StopStrings(tuple(stops))
+    shown = ""
+    for number, piece in enumerate(pieces, 1):
+        shown += watch.push(piece, watching=number > least)
+        if watch.met:
+            break
+    else:
+        shown += watch.flush()
+    text, unwatched = "".join(pieces), len("".join(pieces[:least]))
+    # The end of every place where a stop string stands, those before the watch left out.
+    found = [
+        (end, end - len(stop)) for stop in stops for end in range(unwatched + 1, len(text) + 1)
+        if end >= len(stop) and text[:end].endswith(stop)
+    ]  # fmt: skip
+    assert shown == (text[: min(found)[1]] if found else text)

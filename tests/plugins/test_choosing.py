@@ -150,9 +150,10 @@ async def test_a_prompt_is_scored_alike_alone_and_on_the_way_to_an_answer(client
     asked |= {"max_tokens": 2, "temperature": 0}
     both = [client.post(COMPLETIONS, {**asked, "prompt": prompt + end}) for end in (" One", " Two", "")]
     answers = [answer.json()["choices"][0] for answer in await asyncio.gather(*both)]
+    expected = alone["logprobs"]["token_logprobs"][1:]
     for answer in answers:
         count = len(alone["logprobs"]["token_logprobs"])
-        found, expected = answer["logprobs"]["token_logprobs"][1:count], alone["logprobs"]["token_logprobs"][1:]
+        found = answer["logprobs"]["token_logprobs"][1:count]
         assert found == pytest.approx(expected, abs=1e-3)
         assert answer["text"].startswith(prompt)
     for row, logprob in zip(answers[2]["prompt_logprobs"][1:], expected, strict=True):
@@ -171,3 +172,18 @@ async def test_a_last_message_is_continued(client: AppClient) -> None:
     asked = {"messages": messages, "temperature": 0, "max_tokens": 4, "continue_final_message": True}
     answer = (await client.post(CHAT, {**asked, "add_generation_prompt": False})).json()
     assert answer["choices"][0]["message"]["content"] == " Paris."
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+async def test_a_request_that_leaves_no_token_fails_alone(client: AppClient, temperature: float) -> None:
+    ends = (await client.post("/tokenize", {"prompt": "<|im_end|>", "add_special_tokens": False})).json()["tokens"]
+    nothing = {"allowed_token_ids": ends, "min_tokens": 2, "temperature": temperature, "top_p": 0.9}
+    answer = await client.post(COMPLETIONS, {**ONE_TO_FIVE, **nothing})
+    assert (answer.status, answer.json()["error"]["param"]) == (400, "allowed_token_ids")
+    assert (await said(client))["text"].startswith(" 6, 7, 8")
+
+
+async def test_a_grammar_outweighs_min_tokens(client: AppClient) -> None:
+    one = {"structured_outputs": {"choice": ["yes"]}, "min_tokens": 9}
+    found = await said(client, **one, top_p=0.9, temperature=1)
+    assert (found["text"], found["finish_reason"]) == ("yes", "stop")
