@@ -79,7 +79,7 @@ class GatewayRequest:
         self.body = body
         try:
             self.fields = _FIELDS.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"The body is not a JSON object: {error}") from None
         self.model = self.value("model", str) or ""
         self.stream = bool(self.value("stream", bool))
@@ -100,7 +100,7 @@ class GatewayRequest:
         try:
             decoder = _KINDS.get(kind)
             return decoder.decode(raw) if decoder is not None else msgspec.json.decode(raw, type=kind | None)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"`{name}` is not understood: {error}", param=name) from None
 
     def set(self, name: str, value: Any) -> None:

@@ -86,7 +86,7 @@ def _read(fields: Mapping[str, msgspec.Raw]) -> _Messages:
     for name in _NAMES & fields.keys():
         try:
             values[name] = msgspec.json.decode(fields[name])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest(f"`{name}` is not understood: {error}", param=name) from None
     try:
         asked = msgspec.convert(values, _Messages)

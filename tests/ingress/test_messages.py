@@ -180,3 +180,15 @@ async def test_the_fast_lane_speaks_it_too(doors: Any) -> None:
     answer = await doors().lanes["echo"].post("/m/echo/v1/messages", {"messages": HELLO, "max_tokens": 50})
     assert answer.status == 200
     assert answer.json()["content"] == [{"type": "text", "text": "Hello there"}]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions", "/tokenize"])
+async def test_bytes_that_are_no_text_are_refused(doors: Any, path: str) -> None:
+    for body in (
+        b'{"model":"echo","max_tokens":5,"messages":[{"role":"user","content":"H\xff\xfe"}]}',
+        b'{"model":"ec\xffho","max_tokens":5,"messages":[{"role":"user","content":"H"}]}',
+        b'{"model":"echo","max_tokens":5,"mess\xffages":[{"role":"user","content":"H"}]}',
+    ):
+        answer = await doors().wide.post(path, body)
+        assert answer.status in (400, 404), answer.body
+        assert answer.json()["error"]["message"]
