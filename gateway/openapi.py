@@ -58,32 +58,6 @@ _SCHEMAS: dict[str, Any] = {
     ),
     "Models": _fields(("object", "data"), object={"const": "list"}, data={"type": "array", "items": _ref("Model")}),
     "Health": _fields(("status",), status={"enum": ["ok", "degraded", "down"]}, models=_OBJECT),
-    "ResponsesRequest": _fields(
-        ("input",),
-        model=_TEXT,
-        input={"anyOf": [_TEXT, _ROWS]},
-        instructions={"anyOf": [_TEXT, {"type": "null"}]},
-        max_output_tokens={"anyOf": [_NUMBER, {"type": "null"}]},
-        temperature={"anyOf": [{"type": "number"}, {"type": "null"}]},
-        top_p={"anyOf": [{"type": "number"}, {"type": "null"}]},
-        previous_response_id={"anyOf": [_TEXT, {"type": "null"}]},
-        store={"type": "boolean"},
-        stream={"type": "boolean"},
-        background={"type": "boolean"},
-        metadata={"type": "object", "additionalProperties": _TEXT},
-        tools=_ROWS,
-        tool_choice={"anyOf": [_TEXT, _OBJECT]},
-        parallel_tool_calls={"type": "boolean"},
-        reasoning=_OBJECT,
-        text=_OBJECT,
-        truncation=_TEXT,
-        include={"type": "array", "items": _TEXT},
-        user=_TEXT,
-    ),
-    "Response": _fields(
-        ("id", "object", "status", "model", "output"),
-        id=_TEXT, object={"const": "response"}, status=_TEXT, model=_TEXT, output=_ROWS, usage={},
-    ),
     "MessagesRequest": _fields(
         ("messages", "max_tokens"),
         model=_TEXT,
@@ -105,17 +79,6 @@ _SCHEMAS: dict[str, Any] = {
         id=_TEXT, type={"const": "message"}, role=_TEXT, content=_ROWS, model=_TEXT, usage=_OBJECT,
     ),
     "TokenCount": _fields(("input_tokens",), input_tokens=_NUMBER),
-    "Upload": _fields(("file", "purpose"), file={"type": "string", "format": "binary"}, purpose=_TEXT),
-    "File": _fields(("id", "object"), id=_TEXT, object={"const": "file"}, bytes=_NUMBER, purpose=_TEXT, filename=_TEXT),
-    "BatchRequest": _fields(
-        ("input_file_id", "endpoint"),
-        input_file_id=_TEXT, endpoint=_TEXT, completion_window=_TEXT, metadata={"anyOf": [_OBJECT, {"type": "null"}]},
-    ),
-    "Batch": _fields(
-        ("id", "object", "status"), id=_TEXT, object={"const": "batch"}, status=_TEXT, request_counts=_OBJECT
-    ),
-    "List": _fields(("object", "data"), object={"const": "list"}, data=_ROWS),
-    "Deleted": _fields(("id", "deleted"), id=_TEXT, deleted={"type": "boolean"}),
 }  # fmt: skip
 
 
@@ -125,8 +88,6 @@ def _page(
     body: str = "",
     *,
     stream: bool = False,
-    query: tuple[str, ...] = (),
-    form: bool = False,
     error: str = "Error",
 ) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": _ref(answer)}} if answer else {"*/*": {}}
@@ -141,12 +102,7 @@ def _page(
         },
     }
     if body:
-        kind = "multipart/form-data" if form else "application/json"
-        page["requestBody"] = {"required": True, "content": {kind: {"schema": _ref(body)}}}
-    if query:
-        page["parameters"] = [
-            {"name": name, "in": "query", "schema": _NUMBER if name == "limit" else _TEXT} for name in query
-        ]
+        page["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
     return page
 
 
@@ -159,15 +115,6 @@ def _paths() -> dict[str, Any]:
     return {
         "/v1/chat/completions": {"post": _page("A chat completion", "Answer", "ChatRequest", stream=True)},
         "/v1/completions": {"post": _page("A completion", "Answer", "CompletionRequest", stream=True)},
-        "/v1/responses": {"post": _page("A response", "Response", "ResponsesRequest", stream=True)},
-        "/v1/responses/{response_id}": _at(
-            "response_id",
-            get=_page("A response that was stored", "Response"),
-            delete=_page("Delete a stored response", "Deleted"),
-        ),
-        "/v1/responses/{response_id}/cancel": _at(
-            "response_id", post=_page("Cancel a response in the background", "Response")
-        ),
         "/v1/messages": {
             "post": _page("A message, in Anthropic's shape", "Message", "MessagesRequest", stream=True,
                           error="AnthropicError")
@@ -175,20 +122,6 @@ def _paths() -> dict[str, Any]:
         "/v1/messages/count_tokens": {
             "post": _page("The tokens of a message", "TokenCount", "MessagesRequest", error="AnthropicError")
         },
-        "/v1/files": {
-            "post": _page("Upload a file", "File", "Upload", form=True),
-            "get": _page("The files", "List", query=("limit", "after", "order", "purpose")),
-        },
-        "/v1/files/{file_id}": _at(
-            "file_id", get=_page("A file's facts", "File"), delete=_page("Delete a file", "Deleted")
-        ),
-        "/v1/files/{file_id}/content": _at("file_id", get=_page("A file's bytes", "")),
-        "/v1/batches": {
-            "post": _page("Begin a batch", "Batch", "BatchRequest"),
-            "get": _page("The batches", "List", query=("limit", "after")),
-        },
-        "/v1/batches/{batch_id}": _at("batch_id", get=_page("A batch", "Batch")),
-        "/v1/batches/{batch_id}/cancel": _at("batch_id", post=_page("Cancel a batch", "Batch")),
         "/v1/models": {"get": _page("What is served", "Models")},
         "/v1/models/{model}": _at("model", get=_page("One model", "Model")),
         "/tokenize": {"post": _page("A text's tokens", "Tokens", "TokenizeRequest")},

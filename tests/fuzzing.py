@@ -23,12 +23,10 @@ _BOUNDED = {"max_tokens", "max_completion_tokens", "max_output_tokens"}
 VALID: Mapping[str, Mapping[str, str]] = {
     "/v1/chat/completions": {"messages": '[{"role":"user","content":"Hi"}]', "max_tokens": "2"},
     "/v1/completions": {"prompt": '"Hi"', "max_tokens": "2"},
-    "/v1/responses": {"input": '"Hi"', "max_output_tokens": "2"},
     "/v1/messages": {"messages": '[{"role":"user","content":"Hi"}]', "max_tokens": "2"},
     "/v1/messages/count_tokens": {"messages": '[{"role":"user","content":"Hi"}]', "max_tokens": "2"},
     "/tokenize": {"prompt": '"Hi"'},
     "/detokenize": {"tokens": "[1]"},
-    "/v1/batches": {"input_file_id": '"file-1"', "endpoint": '"/v1/completions"', "completion_window": '"24h"'},
 }
 """A body that is right for each page that takes JSON: names and the JSON of their values."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from gateway.errors import GatewayError
+from gateway.errors import BackendFailed, GatewayError
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
 
@@ -85,8 +85,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def message_of(body: bytes) -> bytes:
-    """A message from a whole chat completion."""
-    answer = _chat.decode(body)
+    """A message from a whole chat completion. Raises BackendFailed for what is none."""
+    try:
+        answer = _chat.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BackendFailed(f"the model's answer is no chat completion: {error}") from error
+    if not answer.choices:
+        raise BackendFailed("the model's answer holds no choice")
     choice = answer.choices[0]
     said, content = choice.message, list[dict[str, Any]]()
     if said.reasoning_content:
@@ -120,12 +125,13 @@ def head(answer: ChatAnswer) -> dict[str, Any]:
 
 def why(choice: Choice, *, called: bool) -> tuple[StopReason, str | None]:
     """The stop reason, and the stop sequence where an engine told it."""
+    # A call that was cut off is none: whoever reads `tool_use` would run it.
+    if choice.finish_reason == "length":
+        return "max_tokens", None
     if called:
         return "tool_use", None
     if isinstance(choice.stop_reason, str):
         return "stop_sequence", choice.stop_reason
-    if choice.finish_reason == "length":
-        return "max_tokens", None
     return ("refusal", None) if choice.finish_reason == "content_filter" else ("end_turn", None)
 
 
@@ -156,7 +162,7 @@ def _message(body: bytes) -> str:
 def _input(call: Call) -> Any:
     arguments = call.function.arguments or "{}"
     try:
-        return msgspec.json.decode(arguments)
+        return msgspec.json.decode(arguments, type=dict[str, Any])
     except msgspec.DecodeError:
-        # A model that was cut off, or that writes no JSON: what it wrote is not thrown away.
+        # A model that was cut off, or that writes no object: what it wrote is not thrown away.
         return {"arguments": arguments}

@@ -12,7 +12,8 @@ from gateway.errors import InvalidRequest, Unsupported
 
 _IGNORED = frozenset({"metadata", "thinking", "service_tier", "cache_control", "betas", "context_management"})
 """Fields that change no answer here."""
-_REFUSED = frozenset({"mcp_servers", "container", "output_format"})
+_REFUSED = frozenset({"mcp_servers", "container", "output_format", "output_config", "n", "best_of"})
+"""Fields that would change an answer, and `n`: a message is one."""
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 

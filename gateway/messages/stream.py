@@ -35,7 +35,7 @@ class MessageStream:
 
     def push(self, chunk: bytes) -> bytes:
         """The events that these bytes make."""
-        *events, self._tail = (self._tail + chunk).split(_END)
+        *events, self._tail = (self._tail + chunk).replace(b"\r\n", b"\n").split(_END)
         return b"".join([self._one(event) for event in events])
 
     def end(self) -> bytes:
@@ -51,7 +51,10 @@ class MessageStream:
         data = event[at + len(_DATA) :].strip()
         if data == b"[DONE]":
             return self._finish()
-        answer = _chat.decode(data)
+        try:
+            answer = _chat.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._fail(b'{"error":{"message":"the model sent an event that is no chunk of a chat"}}')
         if answer.error is not None:
             return self._fail(data)
         if answer.usage is not None:

@@ -122,6 +122,8 @@ async def test_tokens_are_counted_as_they_are_used(doors: Any) -> None:
         ({"tool_choice": {"type": "tool"}}, "name"),
         ({"temperature": "hot"}, "temperature"),
         ({"mcp_servers": []}, "mcp_servers"),
+        ({"n": 2}, "`n`"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config"),
     ],
 )
 async def test_what_is_wrong_is_named(doors: Any, fields: dict[str, Any], says: str) -> None:

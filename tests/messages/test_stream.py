@@ -77,3 +77,17 @@ def test_a_stop_string_is_told_where_the_engine_tells_it() -> None:
 
 def test_a_stream_that_just_ends_is_an_error() -> None:
     assert events(chunk({"content": "x"}))[-1]["type"] == "error"
+
+
+def test_line_ends_of_the_other_kind_are_line_ends() -> None:
+    assert events(STREAM.replace(b"\n\n", b"\r\n\r\n"), 700, 701) == events(STREAM)
+
+
+def test_what_is_no_chunk_ends_the_stream_with_an_error() -> None:
+    assert events(chunk({"content": "x"}) + b"data: {nonsense\n\n")[-1]["type"] == "error"
+
+
+def test_a_call_that_was_cut_off_is_no_call() -> None:
+    begun = chunk({"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "weather", "arguments": '{"ci'}}]})
+    last = events(begun + chunk({}, "length") + b"data: [DONE]\n\n")[-2]
+    assert last["delta"]["stop_reason"] == "max_tokens"

@@ -36,7 +36,7 @@ async def test_nonsense_is_refused_and_never_breaks_anything() -> None:
 def test_the_document_describes_the_wide_door() -> None:
     document = json.loads(openapi.document())
     assert document["openapi"].startswith("3.1")
-    assert document["paths"].keys() >= {*VALID, "/v1/models", "/v1/files", "/health", "/metrics", "/tokenizer_info"}
+    assert document["paths"].keys() >= {*VALID, "/v1/models", "/health", "/metrics", "/tokenizer_info"}
     schemas = document["components"]["schemas"]
     assert schemas["ChatRequest"]["properties"].keys() >= {"messages", "tools", "response_format", "top_logprobs"}
     references = set[str]()
