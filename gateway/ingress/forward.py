@@ -34,6 +34,9 @@ NOT_RETURNED = frozenset({b"x-request-id", b"content-length", b"server", b"date"
 BACKEND_SECONDS = "gateway.backend_s"
 """Key in a start message: how long the backend itself took until it began to answer, measured beside it."""
 
+LAST_RESORT = "gateway.last_resort"
+"""Key in a scope: nobody else is asked after this target, so waiting for it is better than giving way."""
+
 Order = Callable[[GatewayRequest], Sequence[Target]]
 """Whom to ask for a request, in order. Raises ModelNotFound."""
 
@@ -81,7 +84,8 @@ class Forward:
         asked = request.model or model
         answer = _Passing(request, model, asked, send, final=final)
         try:
-            await self._app(model)(_scope_for(request, model, scope), _receive_for(request, model, receive), answer)
+            asked_scope = _scope_for(request, model, scope, final=final)
+            await self._app(model)(asked_scope, _receive_for(request, model, receive), answer)
         except GatewayError as error:
             if answer.started:
                 await answer.fail(error)
@@ -190,7 +194,7 @@ class _Passing:
         return {"type": "http.response.start", "status": self.status, "headers": headers}
 
 
-def _scope_for(request: GatewayRequest, model: str, scope: Scope) -> Scope:
+def _scope_for(request: GatewayRequest, model: str, scope: Scope, *, final: bool) -> Scope:
     # What was read as JSON is JSON, whatever a client's default says (curl: a form).
     dropped = _NOT_WITH_JSON if request.fields else NOT_FORWARDED
     headers: Headers = [pair for pair in scope["headers"] if pair[0] not in dropped]
@@ -211,6 +215,7 @@ def _scope_for(request: GatewayRequest, model: str, scope: Scope) -> Scope:
         "headers": headers,
         "client": scope.get("client"),
         "server": scope.get("server"),
+        LAST_RESORT: final,
     }
 
 

@@ -19,7 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from gateway.attention import Attention
 from gateway.errors import BackendFailed, GatewayError, Unavailable
-from gateway.ingress.forward import BACKEND_SECONDS
+from gateway.ingress.forward import BACKEND_SECONDS, LAST_RESORT
 from gateway.serve.wire import Call, pack_call, unpack_head
 from gateway.types import ASGIApp, ModelCard, Receive, Scope, Send
 
@@ -30,6 +30,9 @@ APPLICATION_PREFIX = "model-"
 
 _ANSWER_WITHIN_S = 5.0
 """How long a replica may take to say what it is."""
+
+_ASK_AGAIN_S = 0.2
+"""Between two questions whether a lost model is back, where Serve answers at once that it is not."""
 
 
 def application_of(model: str) -> str:
@@ -48,8 +51,13 @@ class RemoteModel:
         handle = handle.options(request_serialization="pickle", response_serialization="pickle")
         self._whole = handle.options(method_name="answer")
         self._stream = handle.options(method_name="stream", stream=True)
+        self._return: asyncio.Task[None] | None = None
+        """Runs from the loss of a replica until any of the model's replicas answers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._return is not None and not scope.get(LAST_RESORT, True):
+            # Serve would keep the request until a replica is back, seconds in which another target answers.
+            raise Unavailable(f"{self._model} was lost and is not back yet", retry_after_s=1)
         body = (await receive()).get("body", b"")
         call = pack_call(Call(scope["method"], scope["path"], scope["query_string"], scope["headers"], body))
         streaming = _wants_events(body)
@@ -60,12 +68,33 @@ class RemoteModel:
                 else:
                     await self._pass_whole(call, send)
         except (RayError, RayServeException) as error:
+            if _lost(error):
+                self._await_return()
             raise _translated(self._model, error) from error
         except asyncio.CancelledError as error:
             # A call whose replica died may end like this too. Nobody cancelled this one.
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
+            self._await_return()
             raise Unavailable(f"{self._model} was lost while it answered", retry_after_s=1) from error
+
+    def _await_return(self) -> None:
+        if self._return is None:
+            self._return = asyncio.create_task(self._returned())
+
+    async def _returned(self) -> None:
+        try:
+            while True:
+                try:
+                    await self._control.describe.remote()
+                    return
+                except (RayError, RayServeException, asyncio.CancelledError) as error:
+                    if (task := asyncio.current_task()) is not None and task.cancelling():
+                        raise
+                    log.info("%s is not back yet: %r", self._model, error)
+                    await asyncio.sleep(_ASK_AGAIN_S)
+        finally:
+            self._return = None
 
     async def _pass_whole(self, call: bytes, send: Send) -> None:
         response = self._whole.remote(call)
@@ -176,11 +205,15 @@ def _wants_events(body: bytes) -> bool:
     return b'"stream"' in body
 
 
+def _lost(error: Exception) -> bool:
+    return "Died" in type(error).__name__ or "Unavailable" in type(error).__name__
+
+
 def _translated(model: str, error: Exception) -> GatewayError:
     cause = getattr(error, "cause", None)
     if isinstance(cause, GatewayError):
         return cause
-    if isinstance(error, RayServeException) or "Died" in type(error).__name__ or "Unavailable" in type(error).__name__:
+    if isinstance(error, RayServeException) or _lost(error):
         return Unavailable(f"{model} is not answering ({type(error).__name__})", retry_after_s=1)
     log.error("%s failed: %s", model, error)
     return BackendFailed(f"{model} failed to answer ({type(error).__name__})")

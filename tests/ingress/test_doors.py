@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import Forbidden
+from gateway.errors import Forbidden, Unavailable
 from gateway.hookspecs import hookimpl
+from gateway.ingress.forward import LAST_RESORT
 from gateway.ingress.request import GatewayRequest
+from gateway.types import Receive, Scope, Send
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 ROUTED = {
@@ -68,6 +70,19 @@ async def test_a_target_that_is_down_gives_way_too(doors: Any) -> None:
     gateway = doors(ROUTED, down=["a"])
     answer = await gateway.wide.post("/v1/chat/completions", {"model": "chat", **CHAT})
     assert (answer.status, answer.headers["x-gateway-target"]) == (200, "b")
+
+
+async def test_only_the_last_target_is_told_that_waiting_beats_giving_way(doors: Any) -> None:
+    gateway = doors({**ROUTED, "routes": {"chat": {"targets": ["a", "b"]}}})
+    told: list[bool] = []
+
+    async def full(scope: Scope, receive: Receive, send: Send) -> None:
+        told.append(scope[LAST_RESORT])
+        raise Unavailable("away")
+
+    gateway.fleet.observed = full
+    assert (await gateway.wide.post("/v1/chat/completions", {"model": "chat", **CHAT})).status == 503
+    assert told == [False, True]
 
 
 async def test_when_every_target_fails_the_last_ones_error_is_the_answer(doors: Any) -> None:
