@@ -50,6 +50,10 @@ class ModelSpec(_Strict):
     max_concurrent: int = Field(default=256, ge=1)
     """Requests in flight per replica; beyond them: 429 with Retry-After."""
     resources: ResourceSpec = ResourceSpec()
+    tool_parser: str = "hermes"
+    """How the model writes calls of tools: `hermes`, `llama3_json`; with vLLM any parser that it knows."""
+    reasoning_parser: str | None = None
+    """How the model marks its thoughts: `deepseek_r1`, `qwen3`, `seed_oss`; with vLLM any parser that it knows."""
     options: dict[str, Any] = {}
     """The backend's own settings; the backend refuses those that it does not know."""
 

@@ -215,5 +215,9 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """The backend's name, for errors that must name the engine."""
     created: int = 0
     """Unix time."""
+    tool_parser: str = "hermes"
+    """How the model writes calls of tools: one of `gateway.openai.calls.FORMATS`."""
+    reasoning_parser: str | None = None
+    """How it marks its thoughts: one of `gateway.openai.reasoning.MARKS`; None: it has none."""
     extra: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """What else its own row of `/v1/models` says."""

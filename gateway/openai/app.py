@@ -16,6 +16,7 @@ from gateway.openai.chat import begin_chat, plain_messages, template_kwargs
 from gateway.openai.completions import begin_completion
 from gateway.openai.prompts import encode
 from gateway.openai.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest, decode
+from gateway.openai.tools import offered, told
 from gateway.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger("gateway.openai")
@@ -131,7 +132,11 @@ class OpenAIApp:
             messages = cast(list[dict[str, Any]], request.prompt)
         if messages is not None:
             kwargs = template_kwargs(request.chat_template_kwargs, request.add_generation_prompt)
-            text = tokenizer.render_chat(plain_messages(messages, self._info.engine), **kwargs)
+            tools = offered(request, self._info.engine)
+            if tools is not None:
+                kwargs["tools"] = tools.given
+            plain = plain_messages(messages, self._info.engine)
+            text = tokenizer.render_chat(told(plain, tools, tokenizer.chat_template), **kwargs)
             special = bool(request.add_special_tokens)
         elif isinstance(request.prompt, str):
             text, special = request.prompt, request.add_special_tokens is not False

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from gateway.engine import EngineInfo, Generation, TextEngine, Tokenizer
+from gateway.engine import Constraint, EngineInfo, Generation, TextEngine, Tokenizer
 from gateway.errors import InvalidRequest, Unsupported
+from gateway.openai.calls import FORMATS, CallReader
 from gateway.openai.choice import Choice, score
-from gateway.openai.grammar_request import asked_grammar, constraints
+from gateway.openai.grammar_request import AskedGrammar, asked_grammar, constraints
 from gateway.openai.prompts import encode
+from gateway.openai.reading import Joined, Reader
+from gateway.openai.reasoning import AfterThought, ReasoningReader
 from gateway.openai.requests import ChatRequest, check, copies, fit, refuse_unsupported, sampling, stops
+from gateway.openai.tools import Tools, calls_grammar, knows, offered, told
 from gateway.openai.writer import CHAT, Writer
 
 
@@ -25,14 +29,22 @@ async def begin_chat(
     check(request, logprobs)
     ends = stops(request)
     n = copies(request, 1)
+    tools = offered(request, info.engine)
+    template = engine.tokenizer.chat_template
+    # A model whose template knows no tools is told of them in Hermes' words.
+    form = FORMATS[info.tool_parser if knows(template, "tools") else "hermes"]
     grammar = asked_grammar(request, info.engine)
+    guided = getattr(engine.tokenizer, "guidance", None) is not None or grammar is not None
+    if tools is not None and (guided or tools.named or tools.choice == "required"):
+        grammar = AskedGrammar(calls_grammar(tools, form, grammar), "tools")
     max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     if max_tokens is not None and max_tokens < 1:
         param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         raise InvalidRequest(f"`{param}` must be 1 or more", param=param)
     tokenizer = engine.tokenizer
-    messages = plain_messages(request.messages, info.engine)
+    messages = told(plain_messages(request.messages, info.engine), tools, template)
     kwargs = template_kwargs(request.chat_template_kwargs, request.add_generation_prompt)
+    kwargs |= _said_to_template(request, tools, template, info.engine)
     if request.continue_final_message:
         text = _open_ended(messages, kwargs, tokenizer)
     else:
@@ -41,6 +53,18 @@ async def begin_chat(
     prompt = await encode(tokenizer, text, add_special_tokens=False)
     room = fit(prompt, max_tokens, engine.max_model_len, None, "messages")
     make_constraint = await constraints(grammar, tokenizer, info.engine)
+
+    def reader_and_constraint() -> tuple[Reader | None, Constraint | None]:
+        calls = None if tools is None else CallReader(form)
+        if info.reasoning_parser is None:
+            return calls, make_constraint()
+        thoughts = ReasoningReader(info.reasoning_parser, text)
+        constraint = make_constraint()
+        if constraint is not None and thoughts.inside:
+            constraint = AfterThought(constraint, thoughts.end, tokenizer)
+        return thoughts if calls is None else Joined(thoughts, calls), constraint
+
+    each = [reader_and_constraint() for _ in range(n)]
     writer = Writer(CHAT, request, model, len(prompt), tokenizer, n)
     name = writer.id.decode()
     top = request.prompt_logprobs
@@ -52,17 +76,34 @@ async def begin_chat(
                 f"{name}-{index}",
                 prompt,
                 sampling(request, room, logprobs, index, vocabulary=tokenizer.vocab_size),
-                make_constraint(),
+                constraint,
                 top if joined else None,
             ),
             tokenizer,
             ends,
+            reader=reader,
         )
-        for index in range(n)
+        for index, (reader, constraint) in enumerate(each)
     ]
     if top is not None and not joined:
         choices[0].take_prompt(await score(prompt, top, engine))
     return choices, writer
+
+
+def _said_to_template(request: ChatRequest, tools: Tools | None, template: str | None, engine: str) -> dict[str, Any]:
+    """What else of a request the model's template reads. Raises Unsupported for what it would have to and does not."""
+    said: dict[str, Any] = {}
+    if tools is not None:
+        said["tools"] = tools.given
+    if (effort := request.reasoning_effort) is not None:
+        if knows(template, "reasoning_effort"):
+            said["reasoning_effort"] = effort
+        elif effort != "none":
+            raise Unsupported(
+                f"the {engine} engine does not support `reasoning_effort`: this model's chat template knows none",
+                param="reasoning_effort",
+            )
+    return said
 
 
 def _open_ended(messages: Sequence[dict[str, Any]], kwargs: Mapping[str, Any], tokenizer: Tokenizer) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 
 from gateway.engine import Delta, FinishReason, Generation, TextEngine, Tokenizer, TokenLogprob
 from gateway.errors import BackendFailed, GatewayError
+from gateway.openai.reading import Reader, Said
 from gateway.openai.stop_strings import StopStrings
 
 log = logging.getLogger("gateway.openai")
@@ -49,6 +50,8 @@ class Piece(NamedTuple):
 
     text: str
     tokens: Sequence[Scored] = ()
+    said: Sequence[Said] = ()
+    """What the text holds, where the choice has a reader; it may have come with earlier pieces."""
 
 
 class Step(NamedTuple):
@@ -67,11 +70,14 @@ class Choice:
         "_decoding",
         "_length",
         "_pending",
+        "_reader",
         "_stop_ids",
         "_stops",
         "_stops_from",
         "_tokenizer",
+        "_unsaid",
         "cached_tokens",
+        "called",
         "completion_tokens",
         "finish_reason",
         "generation",
@@ -79,6 +85,7 @@ class Choice:
         "prefix",
         "prompt_scores",
         "started",
+        "stop_reason",
     )
 
     def __init__(
@@ -88,6 +95,7 @@ class Choice:
         tokenizer: Tokenizer,
         stops: tuple[str, ...] = (),
         prefix: Piece | None = None,
+        reader: Reader | None = None,
     ) -> None:
         self.index = index
         self.generation = generation
@@ -96,10 +104,16 @@ class Choice:
         self.started = False
         """Whether an event of this choice has been written: the writer's mark."""
         self.finish_reason: FinishReason | None = None
+        self.stop_reason: str | int | None = None
+        """The stop string or token that ended it; None for an end token."""
+        self.called = False
+        """Whether it calls a tool."""
         self.completion_tokens = 0
         self.cached_tokens = 0
         self._tokenizer = tokenizer
         self._decoding = tokenizer.decode_stream()
+        self._reader = reader
+        self._unsaid: list[Scored] = []
         self._stops = StopStrings(stops) if stops else None
         self._stop_ids = generation.sampling.stop_token_ids
         self._stops_from = generation.sampling.min_tokens
@@ -107,6 +121,11 @@ class Choice:
         """Of every token of the prompt, where asked; from the first delta on."""
         self._pending: list[Scored] = []
         self._length = len(prefix.text) if prefix else 0
+
+    @property
+    def reads(self) -> bool:
+        """Whether its text is told apart into thoughts, words and calls."""
+        return self._reader is not None
 
     async def follow(self, engine: TextEngine) -> AsyncGenerator[Step]:
         """What each delta gives, where it gives any; ends with a finish reason. Closing this stops the engine.
@@ -121,6 +140,8 @@ class Choice:
             async with closing(engine.generate(self.generation)) as deltas:
                 async for delta in deltas:
                     pieces = self._take(delta)
+                    if self._reader is not None:
+                        pieces = self._read(self._reader, pieces)
                     if pieces:
                         yield Step(pieces, self.finish_reason, self.completion_tokens)
                     if self.finish_reason is not None:
@@ -138,7 +159,8 @@ class Choice:
         with _TRANSLATED:
             async with closing(engine.generate(self.generation)) as deltas:
                 async for delta in deltas:
-                    collected += take(delta)
+                    pieces = take(delta)
+                    collected += pieces if self._reader is None else self._read(self._reader, pieces)
                     if self.finish_reason is not None:
                         return collected
         raise BackendFailed("the engine ended an answer without a reason")
@@ -175,13 +197,16 @@ class Choice:
             self.completion_tokens += 1
             # A token that stops is counted, not shown; end tokens give no text anyway.
             ends = delta.finish_reason == "stop" and token_id in self._stop_ids and position == len(delta.token_ids) - 1
+            if ends:
+                self.stop_reason = token_id
             text = "" if ends else step((token_id,))
             if logprobs is not None:
                 self._pending.append(Scored(token_id, logprobs[position], self._length))
                 self._length += len(text)
             if stops is not None and text:
                 text = stops.push(text, watching=self.completion_tokens > self._stops_from)
-                if stops.met:
+                if stops.met is not None:
+                    self.stop_reason = stops.met
                     return self._finish(pieces, text, "stop")
             if text:
                 pieces.append(self._piece(text))
@@ -189,11 +214,27 @@ class Choice:
             rest = self._decoding.flush()
             if stops is not None:
                 rest = stops.push(rest, watching=self.completion_tokens > self._stops_from)
-                if stops.met:
+                if stops.met is not None:
+                    self.stop_reason = stops.met
                     return self._finish(pieces, rest, "stop")
                 rest += stops.flush()
             return self._finish(pieces, rest, delta.finish_reason)
         return pieces
+
+    def _read(self, reader: Reader, pieces: Sequence[Piece]) -> list[Piece]:
+        """The pieces with what they say; one that says nothing yet waits for the next."""
+        found: list[Piece] = []
+        for text, tokens, _ in pieces:
+            self._unsaid += tokens
+            if said := reader.push(text):
+                found.append(Piece(text, self._unsaid, said))
+                self._unsaid = []
+        if self.finish_reason is not None:
+            rest = reader.flush()
+            if rest or self._unsaid or not found:
+                found.append(Piece("", self._unsaid, rest))
+        self.called = self.called or any(each.kind == "name" for piece in found for each in piece.said)
+        return found
 
     def _piece(self, text: str) -> Piece:
         if not self._pending:

@@ -94,6 +94,7 @@ class ChatRequest(GenerateRequest):
     echo: Any = None
     tools: Any = None
     tool_choice: Any = None
+    parallel_tool_calls: Any = None
     functions: Any = None
     function_call: Any = None
     modalities: Any = None
@@ -102,7 +103,8 @@ class ChatRequest(GenerateRequest):
     chat_template: Any = None
     continue_final_message: bool | None = None
     web_search_options: Any = None
-    reasoning_effort: Any = None
+    reasoning_effort: str | None = None
+    include_reasoning: Any = None
 
 
 class CompletionRequest(GenerateRequest):
@@ -124,6 +126,8 @@ class TokenizeRequest(msgspec.Struct):
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     return_token_strs: bool | None = None
+    tools: Any = None
+    tool_choice: Any = None
 
 
 class DetokenizeRequest(msgspec.Struct):
@@ -150,8 +154,6 @@ REFUSED: dict[type[GenerateRequest], tuple[tuple[str, tuple[object, ...]], ...]]
     ChatRequest: (
         *_SHARED_REFUSED,
         ("echo", (False,)),
-        ("tools", ([],)),
-        ("tool_choice", ("none", "auto")),
         ("functions", ([],)),
         ("function_call", ("none", "auto")),
         ("modalities", (["text"],)),
@@ -159,7 +161,7 @@ REFUSED: dict[type[GenerateRequest], tuple[tuple[str, tuple[object, ...]], ...]]
         ("documents", ([],)),
         ("chat_template", ()),
         ("web_search_options", ()),
-        ("reasoning_effort", ("none",)),
+        ("include_reasoning", (True,)),
     ),
     CompletionRequest: (*_SHARED_REFUSED, ("suffix", ("",))),
 }

@@ -13,8 +13,8 @@ class StopStrings:
         self._longest = max(map(len, stops))
         self._firsts = frozenset(stop[0] for stop in stops)
         self._held = ""
-        self.met = False
-        """Whether a stop string has come; nothing is given after it."""
+        self.met: str | None = None
+        """The stop string that has come; nothing is given after it."""
 
     def push(self, text: str, *, watching: bool = True) -> str:
         """What may be shown now: the text up to the first stop string, or to what may become one.
@@ -24,14 +24,14 @@ class StopStrings:
         seen = len(self._held)
         buffer = self._held + text
         # The string that is whole first wins, then the one that began first: what a reader of single characters finds.
-        cut, end = -1, len(buffer) + 1
+        cut, end, met = -1, len(buffer) + 1, ""
         for stop in self._stops if watching else ():
             # What was whole before this text was let pass.
             start = buffer.find(stop, max(0, seen + 1 - len(stop)))
             if start >= 0 and (start + len(stop), start) < (end, cut):
-                cut, end = start, start + len(stop)
+                cut, end, met = start, start + len(stop), stop
         if cut >= 0:
-            self.met = True
+            self.met = met
             self._held = ""
             return buffer[:cut]
         for start in range(max(0, len(buffer) - self._longest + 1), len(buffer)):

@@ -12,6 +12,7 @@ import msgspec
 from gateway.engine import Tokenizer
 from gateway.openai.choice import Choice, Piece, Scored, Step
 from gateway.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
+from gateway.openai.reading import Said
 from gateway.openai.requests import GenerateRequest
 
 _json = msgspec.json.Encoder().encode
@@ -90,6 +91,8 @@ class Writer:
         """The stream's events for this step's pieces; the last bears its finish reason."""
         shape = self._shape
         start = b'data: %b{"index":%d,' % (self._head, choice.index)
+        if choice.reads:
+            return self._said_events(choice, step, start)
         before = start + shape.more
         usage = b""
         if self._continuous:
@@ -100,9 +103,9 @@ class Writer:
             shown = choice.prefix
             pieces = [Piece(shown.text + pieces[0].text, [*shown.tokens, *pieces[0].tokens]), *pieces[1:]]
         # The loop that runs once a token: where there is nothing but text, nothing but text is encoded.
-        events = [before + _json(text) + after for text, _ in pieces]
+        events = [before + _json(text) + after for text, _, _ in pieces]
         if choice.generation.sampling.logprobs is not None:
-            for position, (text, tokens) in enumerate(pieces):
+            for position, (text, tokens, _) in enumerate(pieces):
                 if tokens:
                     logprobs = _json(shape.logprobs(tokens, self._tokenizer))
                     events[position] = before + _json(text) + after.replace(b"null", logprobs, 1)
@@ -111,8 +114,61 @@ class Writer:
             events[0] = start + shape.first + events[0][len(before) :]
         if step.finish_reason is not None:
             head, _, tail = events[-1].rpartition(_NO_REASON)
-            events[-1] = b'%b"finish_reason":"%b"%b' % (head, step.finish_reason.encode(), tail)
+            events[-1] = head + _ending(choice) + tail
         return b"".join(events)
+
+    def _said_events(self, choice: Choice, step: Step, start: bytes) -> bytes:
+        """The same where the text is told apart into thoughts, words and calls."""
+        usage = b""
+        if self._continuous:
+            usage = b',"usage":' + usage_json(self._prompt_tokens, step.completion_tokens)
+        events: list[bytes] = []
+        for piece in step.pieces:
+            delta = self._delta(choice, piece.said)
+            if not choice.started:
+                choice.started = True
+                delta = {"role": "assistant", **delta}
+                # Whatever else comes first, clients expect the key beside the role.
+                delta.setdefault("content", None if len(delta) > 1 else "")
+            logprobs = _json(self._shape.logprobs(piece.tokens, self._tokenizer)) if piece.tokens else b"null"
+            ending = _NO_REASON
+            if step.finish_reason is not None and piece is step.pieces[-1]:
+                ending = _ending(choice)
+            events.append(b'%b"delta":%b,"logprobs":%b,%b}]%b}\n\n' % (start, _json(delta), logprobs, ending, usage))
+        return b"".join(events)
+
+    def _delta(self, choice: Choice, said: Sequence[Said]) -> dict[str, Any]:
+        delta: dict[str, Any] = {}
+        calls: dict[int, dict[str, Any]] = {}
+        for kind, text, number in said:
+            if kind == "content":
+                delta["content"] = delta.get("content", "") + text
+            elif kind == "reasoning":
+                # Under both names: clients read the one or the other.
+                delta["reasoning"] = delta["reasoning_content"] = delta.get("reasoning", "") + text
+            elif kind == "name":
+                function = {"name": text, "arguments": ""}
+                calls[number] = {"index": number, "id": self._call_id(choice, number), "type": "function"}
+                calls[number]["function"] = function
+            else:
+                call = calls.setdefault(number, {"index": number, "function": {"arguments": ""}})
+                call["function"]["arguments"] += text
+        if calls:
+            delta["tool_calls"] = list(calls.values())
+        return delta
+
+    def _message(self, choice: Choice, pieces: Sequence[Piece]) -> bytes:
+        """The whole answer's message."""
+        said = self._delta(choice, [each for piece in pieces for each in piece.said])
+        for call in said.get("tool_calls", ()):
+            del call["index"]
+        content: str | None = said.pop("content", None)
+        if content is None and not said.get("tool_calls"):
+            content = ""
+        return b'"message":' + _json({"role": "assistant", "content": content, **said})
+
+    def _call_id(self, choice: Choice, number: int) -> str:
+        return f"call_{self.id.decode().rpartition('-')[2]}{choice.index:x}{number:x}"
 
     def usage_event(self, choices: Sequence[Choice]) -> bytes:
         """The stream's last event before the end mark; b"" where usage was not asked for."""
@@ -132,12 +188,11 @@ class Writer:
             if choice.generation.sampling.logprobs is not None:
                 tokens = [token for piece in shown for token in piece.tokens]
                 logprobs = _json(shape.logprobs(tokens, self._tokenizer))
-            reason = (choice.finish_reason or "stop").encode()
+            message = self._message(choice, shown) if choice.reads else shape.message + _json(text) + shape.close
+            prompt = b"" if shape is CHAT else self._prompt(choice)
             rows.append(
-                b'{"index":%d,%b%b%b,"logprobs":%b,"finish_reason":"%b"%b}'
-                % (choice.index, shape.message, _json(text), shape.close, logprobs, reason,
-                   b"" if shape is CHAT else self._prompt(choice))
-            )  # fmt: skip
+                b'{"index":%d,%b,"logprobs":%b,%b%b}' % (choice.index, message, logprobs, _ending(choice), prompt)
+            )
         # Chat has one prompt, whatever the number of choices.
         prompt = self._prompt(choices[0]) if shape is CHAT else b""
         return b'%b%b],"usage":%b%b}' % (self._head, b",".join(rows), self._usage(choices), prompt)
@@ -153,6 +208,15 @@ class Writer:
         made = sum([choice.completion_tokens for choice in choices])
         cached = sum([choice.cached_tokens for choice in choices[:: self._copies]])
         return usage_json(self._prompt_tokens, made, cached)
+
+
+def _ending(choice: Choice) -> bytes:
+    """`finish_reason` and `stop_reason` of a choice that is over. A call that was cut off is none."""
+    reason = choice.finish_reason or "stop"
+    if choice.called and reason == "stop":
+        return b'"finish_reason":"tool_calls","stop_reason":null'
+    stop = b"null" if choice.stop_reason is None else _json(choice.stop_reason)
+    return b'"finish_reason":"%b","stop_reason":%b' % (reason.encode(), stop)
 
 
 def usage_json(prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> bytes:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from gateway.backend import Backend, BackendContext
-from gateway.engine import EngineInfo
 from gateway.errors import Unavailable
-from gateway.openai import build_app
+from gateway.openai import build_app, engine_info
 from gateway.types import ASGIApp, ModelCard
 from gateway_echo.engine import EchoEngine
 from gateway_echo.options import EchoOptions
@@ -22,7 +19,7 @@ class EchoBackend(Backend):
         super().__init__(context)
         self._options = EchoOptions.parse(context.spec.options, context.name)
         self._engine = EchoEngine(self._options, context.spec.max_model_len or 32768)
-        info = EngineInfo(context.name, engine="echo", created=int(time.time()))
+        info = engine_info(context, "echo")
         self._app = build_app(self._engine, info, health=lambda: {"running": self.running()})
 
     async def start(self) -> None:

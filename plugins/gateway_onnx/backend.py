@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.backend import Backend, BackendContext, silent
-from gateway.engine import EngineInfo
 from gateway.errors import Unavailable
-from gateway.openai import build_app
+from gateway.openai import build_app, engine_info
 from gateway.openai.tokenizer import HuggingFaceTokenizer
 from gateway.types import ASGIApp, ModelCard
 from gateway_onnx.batch import Batch
@@ -30,14 +29,14 @@ class OnnxBackend(Backend):
     def __init__(self, context: BackendContext) -> None:
         super().__init__(context)
         parse_options(context)
+        self._info = engine_info(context, "onnx")
         self._plan: Plan | None = None
         self._engine: OnnxEngine | None = None
         self._app: ASGIApp | None = None
 
     async def start(self) -> None:
         await asyncio.to_thread(self._load)
-        info = EngineInfo(self.context.name, "onnx")
-        self._app = build_app(self._started, info)
+        self._app = build_app(self._started, self._info)
 
     def _load(self) -> None:
         context = self.context

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gateway.backend import Backend, BackendContext
-from gateway.engine import EngineInfo, TextEngine, Tokenizer
+from gateway.engine import TextEngine, Tokenizer
 from gateway.errors import ConfigError, Unavailable
-from gateway.openai import build_app
+from gateway.openai import build_app, engine_info
 from gateway.types import ASGIApp, ModelCard
 from gateway_torch.engine import TorchEngine
 from gateway_torch.options import read_options
@@ -38,6 +39,7 @@ class TorchBackend(Backend):
             raise ConfigError(
                 f"models.{context.name}.dtype: the torch backend has no int4; it has bfloat16 and float32"
             )
+        self._info = engine_info(context, "torch")
         self._scheduler: Scheduler | None = None
         self._engine: TorchEngine | None = None
         self._app: ASGIApp | None = None
@@ -62,7 +64,7 @@ class TorchBackend(Backend):
             capabilities=CAPABILITIES if template else CAPABILITIES[1:],
             root=str(folder),
         )
-        info = EngineInfo(self.context.name, "torch", created=int(time.time()), extra={"root": str(folder)})
+        info = msgspec.structs.replace(self._info, extra={"root": str(folder)})
         self._app = build_app(self._engine, info, health=self._health)
 
     def _make_scheduler(self, folder: Path, eos: frozenset[int]) -> Scheduler:

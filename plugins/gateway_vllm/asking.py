@@ -1,5 +1,5 @@
 """Where requests that every backend understands are not vLLM's, and nowhere else. Almost all bodies pass untouched: a
-body is decoded only where its bytes hold what vLLM would refuse, or a grammar. Imports no vLLM."""
+body is decoded only where its bytes hold what vLLM would refuse, a grammar or tools. Imports no vLLM."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import msgspec
 
 from gateway.types import Message, Receive, Scope
 from gateway_vllm.grammars import guide
+from gateway_vllm.tools import TOOLED, Terms, offer
 
 Change = tuple[re.Pattern[bytes], Callable[[dict[str, Any]], None]]
 """What a body must hold, and what is then done with the request. A key inside a JSON string has escaped quotes, so a
 message's text never looks like one; a key of some deeper object may, and the change then finds nothing to do."""
 
 
-async def adapt(scope: Scope, receive: Receive, *, by_guidance: bool) -> Receive:
+async def adapt(scope: Scope, receive: Receive, terms: Terms) -> Receive:
     """The `receive` through which vLLM is to read this request, of which the body may have been read already.
 
-    `by_guidance`: whether vLLM takes grammars in llguidance's notation. Raises InvalidRequest where a grammar is wrong.
+    Raises InvalidRequest where a grammar or a tool is wrong.
     """
     if scope["method"] != "POST":
         return receive
     path: str = scope["path"]
     for ending, changes in _CHANGES.items():
         if path.endswith(ending):
-            asked = _Asked(scope, receive, changes, by_guidance)
+            asked = _Asked(scope, receive, changes, terms)
             await asked.read()
             return asked.receive
     return receive
@@ -68,6 +69,7 @@ _CHANGES: dict[str, tuple[Change, ...]] = {
 """By the end of the path; the first that fits counts."""
 
 
+_CHATS = "/chat/completions"
 _GUIDED = ("/chat/completions", "/completions")
 _GRAMMAR = re.compile(rb'"(?:response_format|structured_outputs|guided_(?:json|regex|choice|grammar))"\s*:(?!\s*null)')
 
@@ -75,11 +77,11 @@ _GRAMMAR = re.compile(rb'"(?:response_format|structured_outputs|guided_(?:json|r
 class _Asked:
     """One request's body: put together, changed where it must be, and handed on as one message."""
 
-    def __init__(self, scope: Scope, receive: Receive, changes: tuple[Change, ...], by_guidance: bool) -> None:
+    def __init__(self, scope: Scope, receive: Receive, changes: tuple[Change, ...], terms: Terms) -> None:
         self._scope = scope
         self._receive = receive
         self._changes = changes
-        self._by_guidance = by_guidance
+        self._terms = terms
         self._message: Message | None = None
 
     async def receive(self) -> Message:
@@ -103,8 +105,11 @@ class _Asked:
 
     async def _changed(self, body: bytes) -> bytes:
         changes = [change for pattern, change in self._changes if pattern.search(body)]
-        guided = self._scope["path"].endswith(_GUIDED) and _GRAMMAR.search(body) is not None
-        if not changes and not guided:
+        path: str = self._scope["path"]
+        guided = path.endswith(_GUIDED) and _GRAMMAR.search(body) is not None
+        tooled = not path.endswith("/completions") or path.endswith(_CHATS)
+        tooled = tooled and TOOLED.search(body) is not None
+        if not changes and not guided and not tooled:
             return body
         try:
             request = msgspec.json.decode(body, type=dict[str, Any])
@@ -112,8 +117,9 @@ class _Asked:
             return body  # Not for us to judge: vLLM's own answer says what is wrong with it.
         for change in changes:
             change(request)
-        if guided:
-            await guide(request, by_guidance=self._by_guidance)
+        tools = offer(request, self._terms) if tooled else None
+        if guided or (tools is not None and path.endswith(_CHATS)):
+            await guide(request, self._terms, tools)
         changed = msgspec.json.encode(request)
         length = (b"content-length", str(len(changed)).encode())
         self._scope["headers"] = [

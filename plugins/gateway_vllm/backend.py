@@ -22,6 +22,7 @@ from gateway_vllm import surroundings
 from gateway_vllm.dialect import Dialect
 from gateway_vllm.options import engine_arguments, parse_options, server_arguments
 from gateway_vllm.reaper import Reaper
+from gateway_vllm.tools import Terms
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -62,7 +63,11 @@ class VllmBackend(Backend):
             await self._make_app(engine, arguments),
             is_down=self._is_down,
             reasoning=bool(arguments.structured_outputs_config.reasoning_parser),
-            by_guidance=arguments.structured_outputs_config.backend in ("auto", "guidance"),
+            terms=Terms(
+                by_guidance=arguments.structured_outputs_config.backend in ("auto", "guidance"),
+                template=_template(engine, arguments),
+                tool_parser=arguments.tool_call_parser,
+            ),
         )
 
     async def stop(self) -> None:
@@ -161,7 +166,7 @@ class VllmBackend(Backend):
         return app
 
     def _describe(self, engine: AsyncLLM, arguments: Namespace, tasks: tuple[str, ...]) -> ModelCard:
-        template: Any = arguments.chat_template or getattr(engine.get_tokenizer(), "chat_template", None)
+        template = _template(engine, arguments)
         capabilities: list[str] = ["tokenize"]
         if "generate" in tasks:
             capabilities += ["completions", "echo", "logprobs", "prompt_logprobs"]
@@ -174,10 +179,15 @@ class VllmBackend(Backend):
             max_model_len=engine.model_config.max_model_len,
             dtype=str(engine.model_config.dtype).removeprefix("torch."),
             digest=self.context.digest,
-            template_digest=hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else "",
+            template_digest=hashlib.sha256(template.encode()).hexdigest() if template else "",
             capabilities=tuple(capabilities),
             root=str(self.context.model_path),
         )
+
+
+def _template(engine: AsyncLLM, arguments: Namespace) -> str | None:
+    template: Any = arguments.chat_template or getattr(engine.get_tokenizer(), "chat_template", None)
+    return template if isinstance(template, str) else None
 
 
 def _import_vllm() -> None:

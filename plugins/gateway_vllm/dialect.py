@@ -27,11 +27,14 @@ from gateway.errors import (
 from gateway.types import ASGIApp, Message, Receive, Scope, Send
 from gateway_vllm.asking import adapt
 from gateway_vllm.leaving import Leaving
+from gateway_vllm.tools import Terms
 
 _OVERFLOW = re.compile(r"maximum context length|context length \(\d+\)|max_model_len")
 _STREAM_ERROR = b'data: {"error"'
 _REASONING = re.compile(rb'"reasoning":("(?:[^"\\]|\\.)*")')
 """A JSON string under this key. Inside another string its quotes would be escaped, so text can never look like it."""
+
+_ANY_TERMS = Terms()
 
 _BY_STATUS: dict[int, type[GatewayError]] = {
     400: InvalidRequest,
@@ -62,22 +65,22 @@ class Dialect:
     """vLLM's app, speaking as every backend does. `lifespan` is answered here: who made the app runs vLLM's own."""
 
     def __init__(
-        self, app: ASGIApp, *, is_down: Callable[[], bool], reasoning: bool = False, by_guidance: bool = True
+        self, app: ASGIApp, *, is_down: Callable[[], bool], reasoning: bool = False, terms: Terms = _ANY_TERMS
     ) -> None:
         """`is_down`: whether the engine has died. `reasoning`: whether answers may hold reasoning text, which is then
-        sent under both of its names. `by_guidance`: whether it takes grammars in llguidance's notation."""
+        sent under both of its names. `terms`: what vLLM understands of grammars and tools."""
         self.inner = app
         """vLLM's own app."""
         self._is_down = is_down
         self._reasoning = reasoning
-        self._by_guidance = by_guidance
+        self._terms = terms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _answer_lifespan(receive, send)
         elif scope["type"] == "http":
             try:
-                asked = await adapt(scope, receive, by_guidance=self._by_guidance)
+                asked = await adapt(scope, receive, self._terms)
             except GatewayError as error:
                 await send({"type": "http.response.start", "status": error.status, "headers": error.headers()})
                 await send({"type": "http.response.body", "body": error.to_json()})

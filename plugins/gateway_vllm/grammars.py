@@ -11,32 +11,36 @@ import msgspec
 
 from gateway.errors import InvalidRequest
 from gateway.openai.grammar import MAX_SCHEMA_BYTES, Grammar
-from gateway.openai.grammar_request import FIELDS, read_grammar
+from gateway.openai.grammar_request import FIELDS, AskedGrammar, read_grammar
 from gateway.openai.guidance import as_lark, of_bytes
+from gateway.openai.tools import Tools, calls_grammar
+from gateway_vllm.tools import Terms
 
 _judge = of_bytes()
 
 
-async def guide(request: dict[str, Any], *, by_guidance: bool) -> None:
-    """Check a request's grammar, and put it where vLLM reads it.
+async def guide(request: dict[str, Any], terms: Terms, tools: Tools | None = None) -> None:
+    """Check a request's grammar, and that of its calls, and put it where vLLM reads it.
 
-    `by_guidance`: whether vLLM takes llguidance's notation, with which JSON has no endless white space and every
-    keyword of a schema holds. Raises as `read_grammar` and `Guidance.compile`.
+    In llguidance's notation, where vLLM takes it: with that JSON has no endless white space and every keyword of a
+    schema holds. Raises as `read_grammar` and `Guidance.compile`.
     """
     if _is_tagged(request):
         return
     asked = read_grammar({name: request.get(name) for name in FIELDS}, "vllm")
+    if tools is not None and terms.form is not None:
+        asked = AskedGrammar(calls_grammar(tools, terms.form, asked), "tools")
     if asked is None:
         if not request.get("structured_outputs"):
             request.pop("structured_outputs", None)
         return
     await _judge.compile(asked.grammar, asked.param)
-    if request.get("tools") and asked.param.startswith(("response_format", "structured_outputs")):
+    if tools is None and request.get("tools") and asked.param.startswith(("response_format", "structured_outputs")):
         # vLLM joins them to a grammar of calls, for which it has to read the field itself.
         return
     for name in FIELDS:
         request.pop(name, None)
-    text = await asyncio.to_thread(as_lark, asked.grammar) if by_guidance else None
+    text = await asyncio.to_thread(as_lark, asked.grammar) if terms.by_guidance else None
     request["structured_outputs"] = _native(asked.grammar) if text is None else {"grammar": text}
 
 

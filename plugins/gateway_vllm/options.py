@@ -22,6 +22,7 @@ _HERE_INSTEAD = {
     "dtype": "dtype",
     "max_model_len": "max_model_len",
     "kv_cache_memory_bytes": "options.kv_cache_gb",
+    "reasoning_parser": "reasoning_parser",
 }
 """Engine arguments that the config has a place of its own for."""
 
@@ -53,7 +54,7 @@ class VllmOptions(BaseModel):
     engine_args: dict[str, Any] = {}
     """Any other field of vLLM's AsyncEngineArgs, by its name in Python: `{tensor_parallel_size: 2}`."""
     server_args: dict[str, Any] = {}
-    """Any field of vLLM's FrontendArgs that shapes its answers: `{tool_call_parser: hermes}`."""
+    """Any field of vLLM's FrontendArgs that shapes its answers: `{return_tokens_as_token_ids: true}`."""
 
 
 def parse_options(context: BackendContext) -> VllmOptions:
@@ -99,6 +100,7 @@ def engine_arguments(
         "kv_cache_memory_bytes": round(kv * GIB) if (kv := chosen.pop("kv_cache_gb")) is not None else None,
         "enable_prefix_caching": options.enable_prefix_caching,
         "max_logprobs": options.max_logprobs,
+        "reasoning_parser": spec.reasoning_parser,
         "use_tqdm_on_load": False,
         **chosen,
     }
@@ -108,8 +110,14 @@ def engine_arguments(
 def server_arguments(context: BackendContext, options: VllmOptions, fields: Iterable[str]) -> dict[str, Any]:
     """What differs from vLLM's FrontendArgs, whose field names are `fields`. Raises ConfigError, one line a problem."""
     where = f"{_where(context)}.server_args"
-    _check_names(where, options.server_args, set(fields) - _NOT_SERVED_HERE, {})
-    return {"enable_tokenizer_info_endpoint": True, "disable_fastapi_docs": True} | options.server_args
+    _check_names(where, options.server_args, set(fields) - _NOT_SERVED_HERE, {"tool_call_parser": "tool_parser"})
+    ours = {
+        "enable_tokenizer_info_endpoint": True,
+        "disable_fastapi_docs": True,
+        "enable_auto_tool_choice": True,
+        "tool_call_parser": context.spec.tool_parser,
+    }
+    return ours | options.server_args
 
 
 def _where(context: BackendContext) -> str:

@@ -26,6 +26,11 @@ WEATHER = {
     "additionalProperties": False,
 }
 
+TOOL: Any = {
+    "type": "function",
+    "function": {"name": "weather", "description": "The weather of a city.", "parameters": WEATHER},
+}
+
 
 @pytest.fixture
 def client(gateway: Gateway) -> openai.OpenAI:
@@ -75,6 +80,43 @@ def test_messages_whole_streamed_and_counted(claude: anthropic.Anthropic, model:
         assert "".join(stream.text_stream) == CAPITAL
         assert stream.get_final_message().usage.output_tokens == 8
     assert claude.messages.count_tokens(model=model, messages=QUESTION).input_tokens == 37
+
+
+@pytest.mark.parametrize("model", ENGINES)
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+def test_a_tool_is_called_whole_and_streamed(client: openai.OpenAI, model: str, choice: Any) -> None:
+    asked: Any = {
+        "model": model, "messages": QUESTION, "max_tokens": 80, "tools": [TOOL], "tool_choice": choice, "seed": 2,
+        "parallel_tool_calls": False,
+    }  # fmt: skip
+    answer = client.chat.completions.create(**asked).choices[0]
+    assert answer.message.tool_calls is not None
+    call: Any = answer.message.tool_calls[0]
+    assert call.function.name == "weather"
+    jsonschema.validate(json.loads(call.function.arguments), WEATHER)
+    name, arguments, reasons = "", "", set[str | None]()
+    with client.chat.completions.create(**asked, stream=True) as chunks:
+        for chunk in chunks:
+            reasons.add(chunk.choices[0].finish_reason)
+            for part in chunk.choices[0].delta.tool_calls or ():
+                assert part.function is not None
+                name += part.function.name or ""
+                arguments += part.function.arguments or ""
+    assert name == "weather"
+    jsonschema.validate(json.loads(arguments), WEATHER)
+    assert reasons & {"tool_calls", "stop"}
+
+
+@pytest.mark.parametrize("model", ENGINES)
+def test_messages_call_a_tool(claude: anthropic.Anthropic, model: str) -> None:
+    tool: Any = {"name": "weather", "description": "The weather of a city.", "input_schema": WEATHER}
+    answer = claude.messages.create(
+        model=model, messages=QUESTION, max_tokens=80, tools=[tool], tool_choice={"type": "tool", "name": "weather"}
+    )
+    used = next(block for block in answer.content if block.type == "tool_use")
+    assert used.name == "weather"
+    jsonschema.validate(used.input, WEATHER)
+    assert answer.stop_reason == "tool_use"
 
 
 def test_messages_that_are_wrong_are_told_in_anthropics_shape(claude: anthropic.Anthropic) -> None:

@@ -90,8 +90,8 @@ async def test_what_cannot_be_is_a_400_that_names_its_field(dictate: Any, path: 
 @pytest.mark.parametrize(
     "path,fields",
     [
-        (CHAT, {"tools": [{"type": "function"}]}),
-        (CHAT, {"tool_choice": "required"}),
+        (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"}),
+        (CHAT, {"tools": [{"type": "web_search"}]}),
         (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}}),
         (CHAT, {"response_format": {"type": "json_object"}}),
         (CHAT, {"echo": True}),

@@ -82,9 +82,11 @@ class TestOptions:
         assert said in str(error.value)
 
     def test_keeps_server_arguments_that_shape_answers(self) -> None:
-        made = context(options={"server_args": {"tool_call_parser": "hermes"}})
-        chosen = server_arguments(made, parse_options(made), ["tool_call_parser", "api_key"])
-        assert chosen["tool_call_parser"] == "hermes"
+        made = context(options={"server_args": {"return_tokens_as_token_ids": True}}, tool_parser="llama3_json")
+        chosen = server_arguments(made, parse_options(made), ["return_tokens_as_token_ids", "api_key"])
+        assert chosen["return_tokens_as_token_ids"]
+        assert chosen["enable_auto_tool_choice"]
+        assert chosen["tool_call_parser"] == "llama3_json"
         assert chosen["enable_tokenizer_info_endpoint"] is True
         closed = context(options={"server_args": {"api_key": ["k"]}})
         with pytest.raises(ConfigError, match="api_key"):
