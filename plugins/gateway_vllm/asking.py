@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
+from gateway.errors import ContextOverflow, InvalidRequest, Unsupported
+from gateway.openai.requests import MAX_SEQUENCES, MAX_STOPS
 from gateway.types import Message, Receive, Scope
 from gateway_vllm.grammars import guide
 from gateway_vllm.tools import TOOLED, Terms, offer
@@ -58,6 +60,28 @@ def messages_of_prompt(request: dict[str, Any]) -> None:
         request["messages"] = request.pop("prompt")
 
 
+def check_limits(request: dict[str, Any]) -> None:
+    """Raise InvalidRequest for what every engine refuses and vLLM would begin to compute, or ignore."""
+    n, stop, prompt = request.get("n"), request.get("stop"), request.get("prompt")
+    prompts = len(cast(list[Any], prompt)) if isinstance(prompt, list) and not _is_ids(cast(list[Any], prompt)) else 1
+    copies = n if isinstance(n, int) else 1
+    if copies * prompts > MAX_SEQUENCES:
+        message = f"prompts × n may be at most {MAX_SEQUENCES}"
+        raise InvalidRequest(message, param="n" if copies > 1 else "prompt")
+    if isinstance(stop, list) and len(cast(list[Any], stop)) > MAX_STOPS:
+        raise InvalidRequest(f"`stop` may hold at most {MAX_STOPS} strings", param="stop")
+    if request.get("best_of") not in (None, 1):
+        raise Unsupported("the vllm engine does not support `best_of`", param="best_of")
+    if request.get("messages") == []:
+        raise InvalidRequest("`messages` must hold at least one message", param="messages")
+
+
+def _is_ids(prompt: list[Any]) -> bool:
+    return bool(prompt) and isinstance(prompt[0], int)
+
+
+_MAX_TOKENS = re.compile(rb'"(max_(?:completion_)?tokens)"\s*:\s*(\d+)')
+_LIMITED = re.compile(rb'"(?:n|best_of)"\s*:|"(?:stop|prompt)"\s*:\s*\[|"messages"\s*:\s*\[\s*\]')
 _NULL_NAME: Change = (re.compile(rb'"name"\s*:\s*null'), drop_null_names)
 _CHOICES: Change = (re.compile(rb'"n"\s*:\s*(?!1\b)\d'), sample_greedily)
 _CONVERSATION: Change = (re.compile(rb'"prompt"\s*:\s*\[\s*\{'), messages_of_prompt)
@@ -103,18 +127,34 @@ class _Asked:
                 break
         self._message = {"type": "http.request", "body": await self._changed(b"".join(parts)), "more_body": False}
 
+    def _refuse_tokens(self, body: bytes, name: str, room: int) -> None:
+        try:
+            asked = msgspec.json.decode(body, type=dict[str, Any]).get(name)
+        except (msgspec.DecodeError, RecursionError):
+            return
+        if isinstance(asked, int) and asked >= room and self._scope["path"].endswith(_GUIDED):
+            raise ContextOverflow(f"this model's context is {room} tokens: {asked} cannot follow a prompt", param=name)
+
     async def _changed(self, body: bytes) -> bytes:
         changes = [change for pattern, change in self._changes if pattern.search(body)]
         path: str = self._scope["path"]
         guided = path.endswith(_GUIDED) and _GRAMMAR.search(body) is not None
         tooled = not path.endswith("/completions") or path.endswith(_CHATS)
         tooled = tooled and TOOLED.search(body) is not None
-        if not changes and not guided and not tooled:
+        room = self._terms.max_model_len
+        if (asked := _MAX_TOKENS.search(body)) is not None and room is not None and int(asked[2][:18]) >= room:
+            # vLLM would cut it to what fits. A key like this one deeper in a body is no reason to refuse it.
+            self._refuse_tokens(body, asked[1].decode(), room)
+        limited = _LIMITED.search(body) is not None
+        if not changes and not guided and not tooled and not limited:
             return body
         try:
             request = msgspec.json.decode(body, type=dict[str, Any])
         except (msgspec.DecodeError, RecursionError):
             return body  # Not for us to judge: vLLM's own answer says what is wrong with it.
+        check_limits(request)
+        if not changes and not guided and not tooled:
+            return body
         for change in changes:
             change(request)
         tools = offer(request, self._terms) if tooled else None

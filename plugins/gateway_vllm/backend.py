@@ -67,6 +67,7 @@ class VllmBackend(Backend):
                 by_guidance=arguments.structured_outputs_config.backend in ("auto", "guidance"),
                 template=_template(engine, arguments),
                 tool_parser=arguments.tool_call_parser,
+                max_model_len=engine.model_config.max_model_len,
             ),
         )
 

@@ -38,6 +38,37 @@ def takes(arrived: dict[str, Any], text: str) -> bool:
     return matcher.consume_tokens(list(text.encode())) and matcher.is_accepting()
 
 
+@pytest.mark.parametrize(
+    ("path", "asked", "param"),
+    [
+        (CHAT, {"n": 1_000_000}, "n"),
+        (COMPLETIONS, {"n": 2, "prompt": ["a"] * 600}, "n"),
+        (COMPLETIONS, {"prompt": [[1]] * 1100}, "prompt"),
+        (CHAT, {"stop": ["a"] * 257}, "stop"),
+        (COMPLETIONS, {"best_of": 3}, "best_of"),
+        (CHAT, {"messages": []}, "messages"),
+    ],
+)
+async def test_what_vllm_would_begin_or_ignore_is_refused(path: str, asked: dict[str, Any], param: str) -> None:
+    answer = await client().post(path, asked)
+    assert (answer.status, answer.json()["error"]["param"]) == (400, param)
+
+
+async def test_an_answer_that_cannot_fit_is_refused_and_not_cut() -> None:
+    asking = client(terms=Terms(max_model_len=100))
+    for field in ("max_tokens", "max_completion_tokens"):
+        error = (await asking.post(CHAT, {field: 100})).json()["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", field)
+        assert (await asking.post(CHAT, {field: 99})).json() == {field: 99}
+    deeper = {"metadata": {"max_tokens": 5000}}
+    assert (await asking.post(CHAT, deeper)).json() == deeper
+
+
+async def test_a_body_within_its_limits_is_not_written_anew() -> None:
+    body = {"prompt": list(range(2000)), "n": 1, "stop": ["a"]}
+    assert (await client().post(COMPLETIONS, body)).json() == body
+
+
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
 @pytest.mark.parametrize(
     ("asked", "good", "bad"),
