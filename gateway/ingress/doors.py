@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 from gateway.config import LimitSpec
 from gateway.ingress.auth import Authenticate
@@ -15,9 +17,13 @@ from gateway.ingress.messages import Messages
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.pages import Fleet, Pages
 from gateway.ingress.record import Layer, Record
+from gateway.ingress.responses import Responses
 from gateway.plugins import Plugins
 from gateway.routing import RouteTable
 from gateway.types import ASGIApp
+
+if TYPE_CHECKING:
+    from gateway.responses.archive import Archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class DoorPolicy:
 
     key_hashes: tuple[str, ...] = ()
     limits: LimitSpec = field(default_factory=LimitSpec)
+    store: str | None = None
+    """Where what outlives a request is kept, as SQLAlchemy writes it; None: `gateway.store.default_url()`."""
 
 
 def wide_door(
@@ -57,9 +65,18 @@ def fast_lane(
 
 
 def _inner(policy: DoorPolicy, forward: Layer, in_flight: InFlight, plugins: Plugins) -> Layer:
-    spoken = Messages(forward)
+    spoken = Responses(Messages(forward), partial(_archive, policy.store))
     guarded = Guard(spoken, plugins) if plugins.has("guard_request") else spoken
     return Limit(guarded, policy.limits, in_flight)
+
+
+@lru_cache(maxsize=8)
+def _archive(url: str | None) -> Archive:
+    """One for all doors of a process. Imported when first asked for: it brings a library of databases."""
+    from gateway.responses.archive import Archive
+    from gateway.store import Store, default_url
+
+    return Archive(Store(url or default_url()))
 
 
 def _behind(table: RouteTable) -> Mapping[str, tuple[str, ...]]:

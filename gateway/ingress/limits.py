@@ -10,6 +10,9 @@ from gateway.ingress.record import Layer
 from gateway.ingress.request import GatewayRequest, read_body
 from gateway.types import Receive, Scope, Send
 
+_BODILESS = "/cancel"
+"""Ends the paths of POSTs that say all they have to say."""
+
 
 class RequestTimeout(GatewayError):
     """The client took too long to send its body."""
@@ -65,5 +68,6 @@ class Limit:
                         start.cancel()
             except TimeoutError:
                 raise RequestTimeout(f"The body did not arrive within {self._body_timeout_s:g} s") from None
-            request.read(body)
+            if body or not request.path.endswith(_BODILESS):
+                request.read(body)
             return await self._layer(request, scope, receive, send)

@@ -20,6 +20,7 @@ from gateway.ingress.auth import hash_keys
 from gateway.serve.dispatch import application_of
 from gateway.serve.replica import AppReplica, GatewayReplica, ModelReplica
 from gateway.serve.settings import DOOR, QUIET, replica_environment
+from gateway.store import default_url
 
 GATEWAY_APPLICATION = "gateway"
 APP_PREFIX = "app-"
@@ -47,7 +48,11 @@ class ServeApp:
 
 def applications(config: GatewayConfig, key_hashes: list[str]) -> list[ServeApp]:
     """All applications of a config. `key_hashes`: of every key that is accepted, whatever it came from."""
-    door = {"key_hashes": key_hashes, "limits": config.server.limits.model_dump(exclude_defaults=True)}
+    door = {
+        "key_hashes": key_hashes,
+        "limits": config.server.limits.model_dump(exclude_defaults=True),
+        "store": config.server.store or default_url(),
+    }
     models = [
         ServeApp(
             application_of(name),

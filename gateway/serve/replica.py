@@ -55,7 +55,9 @@ class _Door:
 
 
 def _policy(user_config: Mapping[str, Any]) -> DoorPolicy:
-    return DoorPolicy(tuple(user_config.get("key_hashes", ())), LimitSpec(**user_config.get("limits", {})))
+    return DoorPolicy(
+        tuple(user_config.get("key_hashes", ())), LimitSpec(**user_config.get("limits", {})), user_config.get("store")
+    )
 
 
 @serve.ingress()

@@ -69,6 +69,46 @@ def test_a_regex_and_a_choice_hold(client: openai.OpenAI, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ENGINES)
+def test_responses_from_creation_to_deletion(client: openai.OpenAI, model: str) -> None:
+    first = client.responses.create(model=model, input=ASKED, temperature=0, max_output_tokens=20)
+    assert first.output_text == CAPITAL
+    assert first.status == "completed"
+    assert first.usage is not None
+    assert first.usage.output_tokens == 8
+    assert client.responses.retrieve(first.id).output_text == CAPITAL
+    second = client.responses.create(
+        model=model, input="And of Italy?", previous_response_id=first.id, temperature=0, max_output_tokens=8
+    )
+    assert second.usage is not None
+    assert second.usage.input_tokens > first.usage.input_tokens + first.usage.output_tokens
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+    with pytest.raises(openai.BadRequestError):
+        client.responses.cancel(second.id)
+
+
+@pytest.mark.parametrize("model", ENGINES)
+def test_responses_stream_their_typed_events(client: openai.OpenAI, model: str) -> None:
+    with client.responses.stream(model=model, input=ASKED, temperature=0, max_output_tokens=20) as events:
+        kinds = [event.type for event in events]
+        final = events.get_final_response()
+    assert final.output_text == CAPITAL
+    assert kinds[0] == "response.created"
+    assert kinds[-1] == "response.completed"
+    assert kinds.count("response.output_text.delta") > 2
+
+
+def test_a_response_in_the_background_is_cancelled(client: openai.OpenAI) -> None:
+    made = client.responses.create(
+        model="echo-slow", input="word " * 400, background=True, max_output_tokens=2000
+    )  # fmt: skip
+    assert made.status in ("queued", "in_progress")
+    assert client.responses.cancel(made.id).status == "cancelled"
+    assert client.responses.retrieve(made.id).status == "cancelled"
+
+
+@pytest.mark.parametrize("model", ENGINES)
 def test_messages_whole_streamed_and_counted(claude: anthropic.Anthropic, model: str) -> None:
     asked: Any = {"model": model, "messages": QUESTION, "max_tokens": 20}
     answer = claude.messages.create(**asked, extra_body={"temperature": 0})
