@@ -78,6 +78,31 @@ _SCHEMAS: dict[str, Any] = {
         ("id", "type", "role", "content", "model", "usage"),
         id=_TEXT, type={"const": "message"}, role=_TEXT, content=_ROWS, model=_TEXT, usage=_OBJECT,
     ),
+    "ResponseRequest": _fields(
+        ("input",),
+        model=_TEXT,
+        input={"anyOf": [_TEXT, _ROWS]},
+        instructions=_TEXT,
+        max_output_tokens=_NUMBER,
+        previous_response_id=_TEXT,
+        store={"type": "boolean"},
+        stream={"type": "boolean"},
+        background={"type": "boolean"},
+        temperature={"type": "number"},
+        top_p={"type": "number"},
+        tools=_ROWS,
+        tool_choice={"anyOf": [_TEXT, _OBJECT]},
+        parallel_tool_calls={"type": "boolean"},
+        text=_OBJECT,
+        reasoning=_OBJECT,
+        metadata=_OBJECT,
+    ),
+    "Response": _fields(
+        ("id", "object", "created_at", "status", "model", "output"),
+        id=_TEXT, object={"const": "response"}, created_at=_NUMBER, status=_TEXT, model=_TEXT, output=_ROWS,
+    ),
+    "Deleted": _fields(("id", "deleted"), id=_TEXT, deleted={"const": True}),
+    "Items": _fields(("object", "data"), object={"const": "list"}, data=_ROWS),
     "TokenCount": _fields(("input_tokens",), input_tokens=_NUMBER),
 }  # fmt: skip
 
@@ -122,6 +147,13 @@ def _paths() -> dict[str, Any]:
         "/v1/messages/count_tokens": {
             "post": _page("The tokens of a message", "TokenCount", "MessagesRequest", error="AnthropicError")
         },
+        "/v1/responses": {"post": _page("A response", "Response", "ResponseRequest", stream=True)},
+        "/v1/responses/{response_id}": _at(
+            "response_id", get=_page("A response that is kept", "Response"),
+            delete=_page("Delete a response", "Deleted"),
+        ),
+        "/v1/responses/{response_id}/cancel": _at("response_id", post=_page("Cancel a response", "Response")),
+        "/v1/responses/{response_id}/input_items": _at("response_id", get=_page("What it was asked", "Items")),
         "/v1/models": {"get": _page("What is served", "Models")},
         "/v1/models/{model}": _at("model", get=_page("One model", "Model")),
         "/tokenize": {"post": _page("A text's tokens", "Tokens", "TokenizeRequest")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ pytest.register_assert_rewrite("gateway.testing")
 
 # Before anything is imported: no test may reach for a hub or be answered by a person's own keys.
 os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
+_STATE = tempfile.TemporaryDirectory(prefix="gateway-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
 for name in ("GATEWAY_API_KEYS", "GATEWAY_API_KEY", "GATEWAY_URL"):
     os.environ.pop(name, None)
 

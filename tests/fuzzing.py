@@ -25,6 +25,7 @@ VALID: Mapping[str, Mapping[str, str]] = {
     "/v1/completions": {"prompt": '"Hi"', "max_tokens": "2"},
     "/v1/messages": {"messages": '[{"role":"user","content":"Hi"}]', "max_tokens": "2"},
     "/v1/messages/count_tokens": {"messages": '[{"role":"user","content":"Hi"}]', "max_tokens": "2"},
+    "/v1/responses": {"input": '"Hi"', "max_output_tokens": "2"},
     "/tokenize": {"prompt": '"Hi"'},
     "/detokenize": {"tokens": "[1]"},
 }
