@@ -20,7 +20,6 @@ from gateway.ingress.auth import hash_keys
 from gateway.serve.dispatch import application_of
 from gateway.serve.replica import AppReplica, GatewayReplica, ModelReplica
 from gateway.serve.settings import DOOR, QUIET, replica_environment
-from gateway.store import default_url
 
 GATEWAY_APPLICATION = "gateway"
 APP_PREFIX = "app-"
@@ -51,7 +50,7 @@ def applications(config: GatewayConfig, key_hashes: list[str]) -> list[ServeApp]
     door = {
         "key_hashes": key_hashes,
         "limits": config.server.limits.model_dump(exclude_defaults=True),
-        "store": config.server.store or default_url(),
+        "store": config.server.store,
     }
     models = [
         ServeApp(
