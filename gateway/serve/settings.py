@@ -91,15 +91,26 @@ def open_session(config: GatewayConfig) -> Session:
 
 def environment(config: GatewayConfig, folder: Path) -> dict[str, str]:
     """The variables for one gateway whose temporary files live in `folder`; two on one machine share nothing."""
-    variables = {**QUIET, **THROUGHPUT, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": f"{config.server.drain_s:g}"}
+    first, last = _free_block()
+    variables = {
+        **QUIET,
+        **THROUGHPUT,
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": f"{config.server.drain_s:g}",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(last),
+    }
     if haproxy_available():
-        stats, metrics = free_ports(2)
+        stats, metrics, fallback, unused = free_ports(4)
         proxy = folder / "haproxy"
         variables |= {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_RETRY_ON": _PROXY_DEFAULTS,
             "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+            # Serve's own proxy, which HAProxy turns to while no replica of an application is up. With Serve's fixed
+            # port a second gateway's HAProxy would turn to the first gateway's, which asks for other keys, or none.
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+            "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(unused),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
@@ -118,18 +129,43 @@ def free_ports(count: int) -> list[int]:
     """Ports nobody listens on now, each a different one.
 
     Below the ephemeral range (from 32768 on Linux), out of which Ray's own processes take theirs while they start, and
-    below Serve's for replicas (from 30000): what is free now is then free still when the proxy binds it.
+    below those of replicas (from 30000): what is free now is then free still when the proxy binds it.
     """
     ports: list[int] = []
-    candidates = list(range(20000, 30000))
-    secrets.SystemRandom().shuffle(candidates)
-    for port in candidates:
-        with socket.socket() as sock:
-            try:
-                sock.bind(("0.0.0.0", port))  # noqa: S104 (as the proxy will; nothing listens)
-            except OSError:
-                continue
-        ports.append(port)
-        if len(ports) == count:
-            return ports
+    for port in _shuffled(range(20000, 30000)):
+        if _is_free(port):
+            ports.append(port)
+            if len(ports) == count:
+                return ports
     raise ConfigError(f"no {count} free ports between 20000 and 30000 on this machine")
+
+
+_BLOCK = 250
+"""Ports for the replicas of one gateway on one machine."""
+
+
+def _free_block() -> tuple[int, int]:
+    """First port of a block that nobody listens in, and the one after its last.
+
+    Every gateway has its own: while a proxy has not heard yet that a replica is gone, another gateway's replica must
+    not answer at its address.
+    """
+    for first in _shuffled(range(30000, 32750, _BLOCK)):
+        if all(map(_is_free, range(first, first + _BLOCK))):
+            return first, first + _BLOCK
+    raise ConfigError(f"no {_BLOCK} free ports in a row between 30000 and 32750 on this machine")
+
+
+def _shuffled(ports: range) -> list[int]:
+    candidates = list(ports)
+    secrets.SystemRandom().shuffle(candidates)
+    return candidates
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind(("0.0.0.0", port))  # noqa: S104 (as the proxy will; nothing listens)
+        except OSError:
+            return False
+    return True

@@ -80,6 +80,9 @@ def _is_ids(prompt: list[Any]) -> bool:
     return bool(prompt) and isinstance(prompt[0], int)
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Not JSON, not UTF-8, or nested too deeply: not for us to judge, vLLM's own answer says what is wrong."""
+
 _MAX_TOKENS = re.compile(rb'"(max_(?:completion_)?tokens)"\s*:\s*(\d+)')
 _LIMITED = re.compile(rb'"(?:n|best_of)"\s*:|"(?:stop|prompt)"\s*:\s*\[|"messages"\s*:\s*\[\s*\]')
 _NULL_NAME: Change = (re.compile(rb'"name"\s*:\s*null'), drop_null_names)
@@ -130,7 +133,7 @@ class _Asked:
     def _refuse_tokens(self, body: bytes, name: str, room: int) -> None:
         try:
             asked = msgspec.json.decode(body, type=dict[str, Any]).get(name)
-        except (msgspec.DecodeError, RecursionError):
+        except _UNREADABLE:
             return
         if isinstance(asked, int) and asked >= room and self._scope["path"].endswith(_GUIDED):
             raise ContextOverflow(f"this model's context is {room} tokens: {asked} cannot follow a prompt", param=name)
@@ -150,8 +153,8 @@ class _Asked:
             return body
         try:
             request = msgspec.json.decode(body, type=dict[str, Any])
-        except (msgspec.DecodeError, RecursionError):
-            return body  # Not for us to judge: vLLM's own answer says what is wrong with it.
+        except _UNREADABLE:
+            return body
         check_limits(request)
         if not changes and not guided and not tooled:
             return body

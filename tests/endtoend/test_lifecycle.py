@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 import time
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
-from tests.running import free_port, run, serving
+from tests.running import Gateway, free_port, run, serving
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +32,21 @@ def write(path: Path, port: int, **changes: Any) -> Path:
     return path
 
 
+def leads_to_itself_alone(gateway: Gateway) -> None:
+    """Another gateway on this machine may ask for other keys, or none."""
+    own = {
+        connection.laddr.port
+        for process in gateway.descendants()
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    (proxy,) = (process.cmdline() for process in gateway.descendants() if process.name() == "haproxy")
+    servers = re.findall(r"^\s+server \S+ [\d.]+:(\d+)", Path(proxy[proxy.index("-f") + 1]).read_text(), flags=re.M)
+    assert len(servers) >= 6
+    assert {int(port) for port in servers} <= own
+    assert 8500 not in own
+
+
 def test_a_gateway_with_keys_is_applied_to_under_load_and_ends_whole(tmp_path: Path) -> None:
     port = free_port()
     first = write(tmp_path / "a.yaml", port)
@@ -41,6 +58,7 @@ def test_a_gateway_with_keys_is_applied_to_under_load_and_ends_whole(tmp_path: P
         assert httpx.get(f"{gateway.url}/v1/models", headers=key).status_code == 200
         for process in gateway.descendants():
             assert "k-lifecycle" not in str(process.environ()), process.cmdline()
+        leads_to_itself_alone(gateway)
 
         answers: list[int] = []
         stop = threading.Event()

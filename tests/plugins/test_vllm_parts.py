@@ -27,6 +27,7 @@ from gateway_vllm.backend import VllmBackend
 from gateway_vllm.dialect import Dialect, both_spellings, translate
 from gateway_vllm.options import engine_arguments, parse_options, server_arguments
 from gateway_vllm.reaper import Reaper, marked
+from gateway_vllm.tools import Terms
 
 FIELDS = ["model", "dtype", "max_num_seqs", "tensor_parallel_size", "quantization", "enforce_eager"]
 
@@ -261,6 +262,12 @@ class TestRequests:
     @pytest.mark.parametrize("body", [b'{"n":1, "temperature":0,"f":1.0}', b'{"name": null', b'["name": null]', b""])
     async def test_leaves_all_others_byte_for_byte(self, body: bytes) -> None:
         assert (await asks(echo).post("/v1/chat/completions", body)).body == body
+
+    @pytest.mark.parametrize("field", [b'"tools":[]', b'"n":2', b'"max_tokens":99999', b'"messages":[]'])
+    async def test_what_is_no_json_is_for_vllm_to_refuse(self, field: bytes) -> None:
+        for path in ("/v1/chat/completions", "/tokenize"):
+            for body in (b'{"prompt":"H\xff",' + field + b"}", b"{" + field):
+                assert (await asks(echo, terms=Terms(max_model_len=64)).post(path, body)).body == body
 
 
 class TestLeaving:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.config import ModelSpec, ResourceSpec, parse
+from gateway.serve import settings
 from gateway.serve.settings import QUIET, environment, free_ports, haproxy_available, replica_environment
 
 CONFIG = parse({"models": {"a": {"backend": "echo"}}, "server": {"drain_s": 2.5}})
@@ -18,10 +22,11 @@ def test_two_gateways_share_no_port_and_no_file(tmp_path: Path) -> None:
     assert haproxy_available(), "the lock installs it on Linux"
     one, two = environment(CONFIG, tmp_path / "1"), environment(CONFIG, tmp_path / "2")
     assert one["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
-    own = [name for name in one if name.startswith("RAY_SERVE_HAPROXY_") and one[name] != two[name]]
+    own = [name for name in one if one[name] != two[name]]
     assert {"STATS_PORT", "METRICS_PORT", "SOCKET_PATH", "CONFIG_FILE_LOC"} <= {
         name.removeprefix("RAY_SERVE_HAPROXY_") for name in own
     }
+    assert {name for name in one if name.endswith("PORT") and "DIRECT_INGRESS" not in name} <= set(own)
     shared = [value for name, value in one.items() if name not in own and str(tmp_path) in value]
     assert shared == []
 
@@ -48,6 +53,19 @@ def test_a_replica_computes_with_its_threads_or_all() -> None:
 def test_free_ports_differ() -> None:
     ports = list(free_ports(20))
     assert len(set(ports)) == 20
+
+
+def test_replicas_get_a_block_of_ports_that_nobody_listens_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first block that is tried is another gateway's.
+    monkeypatch.setattr(settings, "_shuffled", list)
+    with socket.socket() as sock:
+        port = next(port for port in range(30000, 30000 + 250) if settings._is_free(port))
+        sock.bind(("127.0.0.1", port))
+        variables = environment(CONFIG, tmp_path)
+    first = int(variables["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"])
+    last = int(variables["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"])
+    assert not first <= port < last
+    assert 30000 < first < last <= 32768
 
 
 def test_a_session_is_its_owners_alone_and_leads_short_paths() -> None:
