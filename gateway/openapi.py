@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from gateway import __version__
+from gateway.batches.lines import ENDPOINTS
 from gateway.openai.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 
 _STRUCTS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
@@ -97,6 +98,20 @@ _SCHEMAS: dict[str, Any] = {
         reasoning=_OBJECT,
         metadata=_OBJECT,
     ),
+    "File": _fields(
+        ("id", "object", "bytes", "created_at", "filename", "purpose"),
+        id=_TEXT, object={"const": "file"}, bytes=_NUMBER, created_at=_NUMBER, filename=_TEXT, purpose=_TEXT,
+    ),
+    "Files": _fields(("object", "data"), object={"const": "list"}, data={"type": "array", "items": _ref("File")}),
+    "BatchRequest": _fields(
+        ("input_file_id", "endpoint", "completion_window"),
+        input_file_id=_TEXT, endpoint={"enum": list(ENDPOINTS)}, completion_window={"const": "24h"}, metadata=_OBJECT,
+    ),
+    "Batch": _fields(
+        ("id", "object", "endpoint", "status", "request_counts"),
+        id=_TEXT, object={"const": "batch"}, endpoint=_TEXT, status=_TEXT, input_file_id=_TEXT, request_counts=_OBJECT,
+    ),
+    "Batches": _fields(("object", "data"), object={"const": "list"}, data={"type": "array", "items": _ref("Batch")}),
     "Response": _fields(
         ("id", "object", "created_at", "status", "model", "output"),
         id=_TEXT, object={"const": "response"}, created_at=_NUMBER, status=_TEXT, model=_TEXT, output=_ROWS,
@@ -131,6 +146,13 @@ def _page(
     return page
 
 
+def _upload() -> dict[str, Any]:
+    form = _fields(("purpose", "file"), purpose={"enum": ["batch"]}, file={**_TEXT, "format": "binary"})
+    return _page("Hand in a file", "File") | {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+    }
+
+
 def _at(name: str, **methods: dict[str, Any]) -> dict[str, Any]:
     """A path that ends in, or goes through, a name."""
     return {"parameters": [{"name": name, "in": "path", "required": True, "schema": _TEXT}], **methods}
@@ -154,6 +176,16 @@ def _paths() -> dict[str, Any]:
         ),
         "/v1/responses/{response_id}/cancel": _at("response_id", post=_page("Cancel a response", "Response")),
         "/v1/responses/{response_id}/input_items": _at("response_id", get=_page("What it was asked", "Items")),
+        "/v1/files": {"get": _page("The files that are kept", "Files"), "post": _upload()},
+        "/v1/files/{file_id}": _at(
+            "file_id", get=_page("What is known of a file", "File"), delete=_page("Delete a file", "Deleted")
+        ),
+        "/v1/files/{file_id}/content": _at("file_id", get=_page("A file, as it is", "")),
+        "/v1/batches": {
+            "get": _page("The batches that are kept", "Batches"), "post": _page("A batch", "Batch", "BatchRequest")
+        },
+        "/v1/batches/{batch_id}": _at("batch_id", get=_page("How far a batch is", "Batch")),
+        "/v1/batches/{batch_id}/cancel": _at("batch_id", post=_page("Cancel a batch", "Batch")),
         "/v1/models": {"get": _page("What is served", "Models")},
         "/v1/models/{model}": _at("model", get=_page("One model", "Model")),
         "/tokenize": {"post": _page("A text's tokens", "Tokens", "TokenizeRequest")},

@@ -7,7 +7,6 @@ Calls are synchronous underneath and run in threads, so that any driver SQLAlche
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,12 +22,6 @@ METADATA = sql.MetaData()
 T = TypeVar("T")
 
 
-def default_url() -> str:
-    """An SQLite file below `$XDG_STATE_HOME` (`~/.local/state`): what people made stays when caches are emptied."""
-    root = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return f"sqlite:///{Path(root).expanduser() / 'model-gateway' / 'gateway.db'}"
-
-
 class Store:
     """A database that several processes may share. Made cheaply; the first `run` connects and creates the tables."""
 
@@ -41,15 +34,17 @@ class Store:
             reason = "its driver is not installed" if isinstance(error, ImportError) else "SQLAlchemy knows no such URL"
             raise ConfigError(f"server.store: {reason}") from None
         self._opening = asyncio.Lock()
-        self._open = False
+        self._tables = -1
+        """How many tables were known when they were last created: each is declared when it is first needed."""
 
     async def run(self, work: Callable[[sql.Connection], T]) -> T:
         """Do `work` in one transaction, in a thread. Raises ConfigError where the database cannot be opened."""
-        if not self._open:
+        if self._tables != len(METADATA.tables):
             async with self._opening:
-                if not self._open:
+                known = len(METADATA.tables)
+                if self._tables != known:
                     await asyncio.to_thread(self._create)
-                    self._open = True
+                    self._tables = known
         return await asyncio.to_thread(self._run, work)
 
     async def close(self) -> None:
@@ -61,7 +56,7 @@ class Store:
 
     def _create(self) -> None:
         try:
-            if self._url.get_backend_name() == "sqlite":
+            if self._url.get_backend_name() == "sqlite" and self._tables < 0:
                 event.listen(self._engine, "connect", _share)
                 if self._url.database not in (None, "", ":memory:"):
                     folder = Path(self._url.database).absolute().parent

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.errors import ConfigError
-from gateway.store import Store, default_url
+from gateway.state import default_url
+from gateway.store import Store
 
 
 async def test_two_stores_share_a_file(tmp_path: Path) -> None:

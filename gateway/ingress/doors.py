@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.config import LimitSpec
 from gateway.ingress.auth import Authenticate
+from gateway.ingress.batches import Batches, Unsent
 from gateway.ingress.forward import Forward, by_table, only
 from gateway.ingress.guards import Guard
 from gateway.ingress.limits import InFlight, Limit
@@ -20,10 +21,30 @@ from gateway.ingress.record import Layer, Record
 from gateway.ingress.responses import Responses
 from gateway.plugins import Plugins
 from gateway.routing import RouteTable
+from gateway.state import default_url, may_hold_something
 from gateway.types import ASGIApp
 
 if TYPE_CHECKING:
+    from gateway.batches.desk import Desk
+    from gateway.batches.files import Files
     from gateway.responses.archive import Archive
+    from gateway.store import Store
+
+
+class WideDoor(Record):
+    """`/v1`, and what goes on behind it without anybody waiting."""
+
+    def __init__(self, layer: Layer, batches: Batches, **settings: Any) -> None:
+        super().__init__(layer, **settings)
+        self._batches = batches
+
+    def start(self) -> None:
+        """Go on with batches that were left unfinished. In the event loop that answers requests."""
+        self._batches.start()
+
+    async def close(self) -> None:
+        await self._batches.close()
+        await super().close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +54,7 @@ class DoorPolicy:
     key_hashes: tuple[str, ...] = ()
     limits: LimitSpec = field(default_factory=LimitSpec)
     store: str | None = None
-    """Where what outlives a request is kept, as SQLAlchemy writes it; None: `gateway.store.default_url()`."""
+    """Where what outlives a request is kept, as SQLAlchemy writes it; None: `gateway.state.default_url()`."""
 
 
 def wide_door(
@@ -45,12 +66,15 @@ def wide_door(
     metrics: Metrics,
     plugins: Plugins,
     document: Callable[[], bytes] | None = None,
-) -> Record:
+) -> WideDoor:
     """`/v1`: reads `model`, routes over many models, falls back. `app` finds a model's ASGI app by name."""
-    forward = Forward(by_table(table, random.Random()), app)  # noqa: S311 (draws targets, not secrets)
-    pages = Pages(_inner(policy, forward, InFlight(policy.limits.max_concurrent, "This gateway"), plugins), fleet,
-                  _behind(table), document)  # fmt: skip
-    return Record(Authenticate(pages, policy.key_hashes), door="wide", metrics=metrics, plugins=plugins)
+    inner = _inner(policy, Forward(by_table(table, random.Random()), app), plugins)  # noqa: S311 (no secrets)
+    alone = Record(Unsent(inner), door="wide", metrics=metrics, plugins=plugins)
+    url = policy.store or default_url()
+    batches = Batches(inner, alone, partial(_desks, url), resume=may_hold_something(url))
+    limit = Limit(batches, policy.limits, InFlight(policy.limits.max_concurrent, "This gateway"))
+    pages = Pages(limit, fleet, _behind(table), document)
+    return WideDoor(Authenticate(pages, policy.key_hashes), batches, door="wide", metrics=metrics, plugins=plugins)
 
 
 def fast_lane(
@@ -58,25 +82,36 @@ def fast_lane(
 ) -> Record:
     """`/m/<model>/v1`: the same layers, less routing, in front of one model's app in its own replica."""
     forward = Forward(only(model), lambda _: app)
-    inner = _inner(policy, forward, in_flight, plugins)
+    limit = Limit(_inner(policy, forward, plugins), policy.limits, in_flight)
     return Record(
-        Authenticate(inner, policy.key_hashes), door="lane", metrics=metrics, plugins=plugins, prefix=f"/m/{model}"
+        Authenticate(limit, policy.key_hashes), door="lane", metrics=metrics, plugins=plugins, prefix=f"/m/{model}"
     )
 
 
-def _inner(policy: DoorPolicy, forward: Layer, in_flight: InFlight, plugins: Plugins) -> Layer:
-    spoken = Responses(Messages(forward), partial(_archive, policy.store))
-    guarded = Guard(spoken, plugins) if plugins.has("guard_request") else spoken
-    return Limit(guarded, policy.limits, in_flight)
+def _inner(policy: DoorPolicy, forward: Layer, plugins: Plugins) -> Layer:
+    spoken = Responses(Messages(forward), partial(_archive, policy.store or default_url()))
+    return Guard(spoken, plugins) if plugins.has("guard_request") else spoken
 
 
 @lru_cache(maxsize=8)
-def _archive(url: str | None) -> Archive:
+def _store(url: str) -> Store:
     """One for all doors of a process. Imported when first asked for: it brings a library of databases."""
-    from gateway.responses.archive import Archive
-    from gateway.store import Store, default_url
+    from gateway.store import Store
 
-    return Archive(Store(url or default_url()))
+    return Store(url)
+
+
+def _archive(url: str) -> Archive:
+    from gateway.responses.archive import Archive
+
+    return Archive(_store(url))
+
+
+def _desks(url: str) -> tuple[Files, Desk]:
+    from gateway.batches.desk import Desk
+    from gateway.batches.files import Files
+
+    return Files(_store(url)), Desk(_store(url))
 
 
 def _behind(table: RouteTable) -> Mapping[str, tuple[str, ...]]:

@@ -12,6 +12,8 @@ from gateway.types import Receive, Scope, Send
 
 _BODILESS = "/cancel"
 """Ends the paths of POSTs that say all they have to say."""
+_FORMS = "/v1/files"
+"""Takes a form; everything else takes JSON."""
 
 
 class RequestTimeout(GatewayError):
@@ -68,6 +70,8 @@ class Limit:
                         start.cancel()
             except TimeoutError:
                 raise RequestTimeout(f"The body did not arrive within {self._body_timeout_s:g} s") from None
-            if body or not request.path.endswith(_BODILESS):
+            if request.path == _FORMS:
+                request.body = body
+            elif body or not request.path.endswith(_BODILESS):
                 request.read(body)
             return await self._layer(request, scope, receive, send)

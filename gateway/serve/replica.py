@@ -169,7 +169,8 @@ class GatewayReplica:
         """Routes, models, keys and limits change in place; requests under way end as they began."""
         config: GatewayConfig = parse(user_config["config"])
         self._fleet = ServeFleet(config.models)
-        self._door.app = wide_door(
+        before = self._door.app
+        door = self._door.app = wide_door(
             _policy(user_config),
             table=routing.table(config, self._plugins.policy),
             app=self._fleet.app,
@@ -178,6 +179,9 @@ class GatewayReplica:
             plugins=self._plugins,
             document=openapi.document,
         )
+        if before is not None:
+            await before.close()
+        door.start()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._door

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import anthropic
@@ -106,6 +107,40 @@ def test_a_response_in_the_background_is_cancelled(client: openai.OpenAI) -> Non
     assert made.status in ("queued", "in_progress")
     assert client.responses.cancel(made.id).status == "cancelled"
     assert client.responses.retrieve(made.id).status == "cancelled"
+
+
+def test_a_batch_over_all_engines_is_answered_as_if_each_request_came_alone(client: openai.OpenAI) -> None:
+    said = [[{"role": "user", "content": f"{ASKED} {number}"}] for number in range(4)]
+    asked: dict[str, Any] = {
+        f"{model}-{number}": {"model": model, "temperature": 0, "max_tokens": 12, "messages": messages}
+        for model in ENGINES
+        for number, messages in enumerate(said)
+    }
+    lines = [
+        {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for name, body in asked.items()
+    ]
+    content = "\n".join(json.dumps(line) for line in lines).encode()
+    file = client.files.create(file=("in.jsonl", content), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    deadline = time.monotonic() + 120
+    while batch.status != "completed":
+        assert batch.status == "in_progress"
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+        batch = client.batches.retrieve(batch.id)
+    assert batch.request_counts is not None
+    assert batch.request_counts.completed == len(asked)
+    assert batch.id in [row.id for row in client.batches.list()]
+    rows = [json.loads(line) for line in client.files.content(batch.output_file_id or "").text.splitlines()]
+    assert [row["custom_id"] for row in rows] == list(asked)
+    for row in rows:
+        alone = client.chat.completions.create(**asked[row["custom_id"]])
+        body = row["response"]["body"]
+        assert body["model"] == alone.model
+        assert body["choices"][0]["message"]["content"] == alone.choices[0].message.content
+        assert body["usage"]["total_tokens"] == (alone.usage and alone.usage.total_tokens)
+    assert client.files.delete(file.id).deleted
 
 
 @pytest.mark.parametrize("model", ENGINES)

@@ -171,23 +171,26 @@ class PlaygroundPage:
 
     def set_system_prompt(self, text: str) -> None:
         self.open_settings()
-        self.page.get_by_label("System prompt", exact=True).fill(text)
+        self._set("System prompt", text)
 
     def set_max_tokens(self, tokens: int) -> None:
         self.open_settings()
-        self.page.get_by_label("Max tokens", exact=True).fill(str(tokens))
+        self._set("Max tokens", str(tokens))
 
     def set_temperature(self, temperature: float) -> None:
         self.open_settings()
-        field = self.page.get_by_label("Temperature", exact=False).first
-        # A slider that has just been shown sets itself to where it begins, once more, a moment later.
+        self._set("Temperature", str(temperature), exact=False)
+
+    def _set(self, label: str, value: str, *, exact: bool = True) -> None:
+        field = self.page.get_by_label(label, exact=exact).first
+        # A field that has just been shown sets itself to where it begins, once more, a moment later.
         kept = 0
         while kept < 3:
-            if float(field.input_value()) == temperature:
+            if field.input_value() == value:
                 kept += 1
             else:
                 kept = 0
-                field.fill(str(temperature))
+                field.fill(value)
             self.page.wait_for_timeout(100)
 
 
