@@ -50,8 +50,9 @@ async def begin_chat(
     else:
         text = tokenizer.render_chat(messages, **kwargs)
     # The template wrote the special tokens already.
-    prompt = await encode(tokenizer, text, add_special_tokens=False)
-    room = fit(prompt, max_tokens, engine.max_model_len, None, "messages")
+    context = engine.max_model_len
+    prompt = await encode(tokenizer, text, add_special_tokens=False, room=context, param="messages")
+    room = fit(prompt, max_tokens, context, None, "messages")
     make_constraint = await constraints(grammar, tokenizer, info.engine)
 
     def reader_and_constraint() -> tuple[Reader | None, Constraint | None]:

@@ -33,7 +33,8 @@ async def begin_completion(
     n = copies(request, len(request.prompt) if isinstance(request.prompt, list) and not _is_ids(request.prompt) else 1)
     grammar = asked_grammar(request, info.engine)
     special = request.add_special_tokens is not False
-    prompts = await read_prompts(request.prompt, tokenizer, add_special_tokens=special)
+    room = engine.max_model_len
+    prompts = await read_prompts(request.prompt, tokenizer, add_special_tokens=special, room=room)
     for prompt in prompts:
         fit(prompt.ids, max_tokens, engine.max_model_len, tokenizer.vocab_size, "prompt")
     make_constraint = await constraints(grammar, tokenizer, info.engine)

@@ -22,6 +22,8 @@ MAX_LOGPROBS = 20
 MAX_SEQUENCES = 1024
 """Sequences in one request: prompts × n."""
 MAX_STOPS = 256
+MAX_STOP_LENGTH = 1024
+"""Characters of a stop string: what could become one is held back and looked at again with every token."""
 """Stop strings in one request."""
 MAX_TOKEN_IDS = 1024
 """Tokens that one request biases, allows or stops at."""
@@ -315,6 +317,8 @@ def stops(request: GenerateRequest) -> tuple[str, ...]:
         raise InvalidRequest("`stop` must not hold an empty string", param="stop")
     if len(found) > MAX_STOPS:
         raise InvalidRequest(f"`stop` may hold at most {MAX_STOPS} strings", param="stop")
+    if max(map(len, found)) > MAX_STOP_LENGTH:
+        raise InvalidRequest(f"a stop string may have at most {MAX_STOP_LENGTH} characters", param="stop")
     return found
 
 

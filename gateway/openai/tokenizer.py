@@ -50,7 +50,10 @@ class HuggingFaceTokenizer:
         self.bos_token: str | None = tokens.get("bos_token")
         self.eos_token: str | None = tokens.get("eos_token")
         self.pad_token: str | None = tokens.get("pad_token")
-        self.vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values(), default=-1) + 1
+        self.longest_token = max(map(len, vocabulary), default=1)
+        """In characters: a text of more than so many for each token of a context cannot fit it."""
         self.eos_token_ids = self._end_ids(folder)
         self.chat_template: str | None = _template_text(folder, settings)
         self._template = None if self.chat_template is None else ChatTemplate(self.chat_template, tokens)

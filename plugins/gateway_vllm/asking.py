@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from gateway.errors import ContextOverflow, InvalidRequest, Unsupported
-from gateway.openai.requests import MAX_SEQUENCES, MAX_STOPS
+from gateway.openai.requests import MAX_SEQUENCES, MAX_STOP_LENGTH, MAX_STOPS
 from gateway.types import Message, Receive, Scope
 from gateway_vllm.grammars import guide
 from gateway_vllm.tools import TOOLED, Terms, offer
@@ -68,8 +68,11 @@ def check_limits(request: dict[str, Any]) -> None:
     if copies * prompts > MAX_SEQUENCES:
         message = f"prompts × n may be at most {MAX_SEQUENCES}"
         raise InvalidRequest(message, param="n" if copies > 1 else "prompt")
-    if isinstance(stop, list) and len(cast(list[Any], stop)) > MAX_STOPS:
+    ends = cast(list[Any], stop) if isinstance(stop, list) else [stop]
+    if len(ends) > MAX_STOPS:
         raise InvalidRequest(f"`stop` may hold at most {MAX_STOPS} strings", param="stop")
+    if any(isinstance(end, str) and len(end) > MAX_STOP_LENGTH for end in ends):
+        raise InvalidRequest(f"a stop string may have at most {MAX_STOP_LENGTH} characters", param="stop")
     if request.get("best_of") not in (None, 1):
         raise Unsupported("the vllm engine does not support `best_of`", param="best_of")
     if request.get("messages") == []:
@@ -84,7 +87,9 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Not JSON, not UTF-8, or nested too deeply: not for us to judge, vLLM's own answer says what is wrong."""
 
 _MAX_TOKENS = re.compile(rb'"(max_(?:completion_)?tokens)"\s*:\s*(\d+)')
-_LIMITED = re.compile(rb'"(?:n|best_of)"\s*:|"(?:stop|prompt)"\s*:\s*\[|"messages"\s*:\s*\[\s*\]')
+_LIMITED = re.compile(
+    rb'"(?:n|best_of)"\s*:|"(?:stop|prompt)"\s*:\s*\[|"stop"\s*:\s*"(?:[^"\\]|\\.){1024}|"messages"\s*:\s*\[\s*\]'
+)
 _NULL_NAME: Change = (re.compile(rb'"name"\s*:\s*null'), drop_null_names)
 _CHOICES: Change = (re.compile(rb'"n"\s*:\s*(?!1\b)\d'), sample_greedily)
 _CONVERSATION: Change = (re.compile(rb'"prompt"\s*:\s*\[\s*\{'), messages_of_prompt)

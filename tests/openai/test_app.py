@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gateway.engine import Delta, EngineInfo
 from gateway.errors import Unavailable
 from gateway.openai import build_app
@@ -82,6 +84,33 @@ async def test_a_body_in_pieces_is_read_whole(dictate: Any) -> None:
 
     await client.app({"type": "http", "method": "POST", "path": "/v1/completions"}, receive, send)
     assert sent[0]["status"] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", {"prompt": "x" * 200_000}, "prompt"),
+        ("/v1/completions", {"prompt": ["x", "x" * 200_000]}, "prompt"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 200_000}]}, "messages"),
+    ],
+)
+async def test_a_text_that_can_never_fit_is_refused_before_it_is_tokenized(
+    dictate: Any, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], param: str
+) -> None:
+    engine, client = dictate(DONE)
+    longest = 0
+    encode = engine.tokenizer.encode
+
+    def counted(text: str, **settings: Any) -> list[int]:
+        nonlocal longest
+        longest = max(longest, len(text))
+        return encode(text, **settings)
+
+    monkeypatch.setattr(engine.tokenizer, "longest_token", 100, raising=False)
+    monkeypatch.setattr(engine.tokenizer, "encode", counted)
+    refused = (await client.post(path, body)).json()["error"]
+    assert (refused["code"], refused["param"]) == ("context_length_exceeded", param)
+    assert longest <= 1
 
 
 async def test_tokens_and_text(dictate: Any) -> None:

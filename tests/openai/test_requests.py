@@ -51,6 +51,8 @@ DONE = Delta([65], finish_reason="length")
         (COMPLETIONS, {"prompt": "x", "stop": ""}, "stop"),
         (COMPLETIONS, {"prompt": "x", "stop": ["a", ""]}, "stop"),
         (COMPLETIONS, {"prompt": "x", "stop": [1]}, "stop[0]"),
+        (COMPLETIONS, {"prompt": "x", "stop": "x" * 1025}, "stop"),
+        (COMPLETIONS, {"prompt": "x", "stop": ["a"] * 3 + [f"{n}" for n in range(300)]}, "stop"),
         (COMPLETIONS, {}, "prompt"),
         (COMPLETIONS, {"prompt": []}, "prompt"),
         (COMPLETIONS, {"prompt": [[]]}, "prompt"),

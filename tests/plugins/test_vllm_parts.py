@@ -269,6 +269,13 @@ class TestRequests:
             for body in (b'{"prompt":"H\xff",' + field + b"}", b"{" + field):
                 assert (await asks(echo, terms=Terms(max_model_len=64)).post(path, body)).body == body
 
+    @pytest.mark.parametrize("stop", ["x" * 1025, '"' * 1025, ["a", "x" * 1025], [f"{n}" for n in range(257)]])
+    async def test_refuses_stops_that_no_engine_takes(self, stop: Any) -> None:
+        refused = await asks(echo).post("/v1/completions", {"prompt": "hi", "stop": stop})
+        assert (refused.status, refused.json()["error"]["param"]) == (400, "stop")
+        for fine in ("x" * 1024, ["x" * 1024], "a"):
+            assert (await asks(echo).post("/v1/completions", {"prompt": "hi", "stop": fine})).status == 200
+
 
 class TestLeaving:
     @pytest.mark.parametrize("how", ["disconnect", "cancel", "broken_pipe"])
