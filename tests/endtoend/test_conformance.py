@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,18 @@ from tests.running import Gateway, run
 pytestmark = pytest.mark.slow
 
 ENGINES = ("smollm2", "smollm2-onnx", "smollm2-torch")
-QUICK = ("chat", "scoring", "tokens", "tools", "failures")
-GROUPS = (*QUICK, "completions", "sampling", "guided", "responses", "messages")
+QUICK = ("scoring", "tools", "batches", "failures")
+GROUPS = (*QUICK, "chat", "tokens", "completions", "sampling", "guided", "responses", "messages")
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+CELLS = {"pass": "✓", "refused": "refused", "fail": "✗", "n/a": "–"}
+
+
+def told(feature: str, model: str) -> str:
+    """What the README's table says of a feature."""
+    (row,) = re.findall(rf"^\| {re.escape(feature)} \|(.*)\|$", README, flags=re.M)
+    return row.split("|")[ENGINES.index(model)].strip()
 
 
 def failures(gateway: Gateway, model: str, groups: Sequence[str]) -> dict[str, str]:
@@ -25,6 +37,8 @@ def failures(gateway: Gateway, model: str, groups: Sequence[str]) -> dict[str, s
     assert {row["group"] for row in rows} == set(groups)
     assert (done.returncode == 0) == all(row["outcome"] != "fail" for row in rows)
     # vLLM alone tells its token ids; the others refuse that, by name.
+    for row in rows:
+        assert told(row["feature"], model) == CELLS[row["outcome"]], row
     bad = [row for row in rows if row["outcome"] not in ("pass", "n/a") and row["feature"] != "return_token_ids"]
     return {row["feature"]: row["reason"] for row in bad}
 

@@ -107,44 +107,6 @@ def test_a_gateway_with_keys_is_applied_to_under_load_and_ends_whole(tmp_path: P
         assert gateway.stop(signal.SIGINT) < 15
 
 
-def test_a_batch_outlives_its_gateway(tmp_path: Path) -> None:
-    port = free_port()
-    models = {"slow": {"backend": "echo", "options": {"delay_ms": 100}}}
-    store = f"sqlite:///{tmp_path / 'gateway.db'}"
-    config = write(tmp_path / "a.yaml", port, models=models, routes={}, server={"port": port, "store": store})
-    env = {"GATEWAY_CACHE": str(tmp_path / "cache")}
-    body = {"model": "slow", "prompt": "one two three four five six seven eight"}
-    lines = [
-        {"custom_id": f"{number}", "method": "POST", "url": "/v1/completions", "body": body} for number in range(100)
-    ]
-    with serving(config, port, env=env) as gateway:
-        files = {"file": ("in.jsonl", "\n".join(json.dumps(line) for line in lines))}
-        file = httpx.post(f"{gateway.url}/v1/files", files=files, data={"purpose": "batch"}).json()
-        asked = {"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "24h"}
-        batch = httpx.post(f"{gateway.url}/v1/batches", json=asked).json()
-        time.sleep(1.5)
-        # Killed, not asked to end: nothing is given back, the lease has to run out.
-        for process in gateway.descendants():
-            if process.name().startswith("ray::ServeReplica:gateway"):
-                process.kill()
-    with serving(config, port, env=env) as gateway:
-        deadline = time.monotonic() + 90
-        counts: list[int] = []
-        while batch["status"] != "completed":
-            assert time.monotonic() < deadline, batch
-            batch = httpx.get(f"{gateway.url}/v1/batches/{batch['id']}").json()
-            counts.append(batch["request_counts"]["completed"])
-            time.sleep(0.2)
-        assert 0 < counts[0] < 100
-        assert counts == sorted(counts)
-        assert batch["request_counts"] == {"total": 100, "completed": 100, "failed": 0}
-        output = httpx.get(f"{gateway.url}/v1/files/{batch['output_file_id']}/content").text
-        rows = [json.loads(line) for line in output.splitlines()]
-        assert [row["custom_id"] for row in rows] == [f"{number}" for number in range(100)]
-        texts = {row["response"]["body"]["choices"][0]["text"] for row in rows}
-        assert texts == {httpx.post(f"{gateway.url}/v1/completions", json=body).json()["choices"][0]["text"]}
-
-
 def test_a_model_that_cannot_start_is_one_clear_line_and_leaves_nothing(tmp_path: Path) -> None:
     port = free_port()
     models = {"echo": {"backend": "echo", "options": {"fail": "start"}}}
@@ -158,11 +120,14 @@ def test_a_model_that_cannot_start_is_one_clear_line_and_leaves_nothing(tmp_path
     assert not list((tmp_path / "cache" / "run").glob("*.json"))
 
 
-def test_a_killed_replica_costs_its_own_requests_at_most_and_comes_back(tmp_path: Path) -> None:
+def test_a_killed_replica_comes_back_and_a_batch_outlives_its_gateway(tmp_path: Path) -> None:
     port = free_port()
     models = {"frail": {"backend": "echo", "options": {"delay_ms": 10}}, "echo": {"backend": "echo"}}
-    config = write(tmp_path / "a.yaml", port, models=models, routes={"chat": {"targets": ["frail", "echo"]}})
-    with serving(config, port, env={"GATEWAY_CACHE": str(tmp_path / "cache")}) as gateway:
+    server = {"port": port, "store": f"sqlite:///{tmp_path / 'gateway.db'}"}
+    routes = {"chat": {"targets": ["frail", "echo"]}}
+    config = write(tmp_path / "a.yaml", port, models=models, routes=routes, server=server)
+    env = {"GATEWAY_CACHE": str(tmp_path / "cache")}
+    with serving(config, port, env=env) as gateway:
         answers: list[httpx.Response] = []
         stop = threading.Event()
 
@@ -194,6 +159,38 @@ def test_a_killed_replica_costs_its_own_requests_at_most_and_comes_back(tmp_path
             assert error["code"] in ("unavailable", "backend_failed"), error
         lane = httpx.post(f"{gateway.url}/m/frail/v1/completions", json={"prompt": "x"}, timeout=30)
         assert lane.status_code == 200
+        batch = begin_batch(gateway.url, 200)
+        time.sleep(1.5)
+    with serving(config, port, env=env) as gateway:
+        deadline = time.monotonic() + 90
+        counts: list[int] = []
+        while batch["status"] != "completed":
+            assert time.monotonic() < deadline, batch
+            batch = httpx.get(f"{gateway.url}/v1/batches/{batch['id']}").json()
+            counts.append(batch["request_counts"]["completed"])
+            time.sleep(0.1)
+        assert 0 < counts[0] <= 200
+        assert counts == sorted(counts)
+        assert batch["request_counts"] == {"total": 200, "completed": 200, "failed": 0}
+        output = httpx.get(f"{gateway.url}/v1/files/{batch['output_file_id']}/content").text
+        rows = [json.loads(line) for line in output.splitlines()]
+        assert [row["custom_id"] for row in rows] == [f"{number}" for number in range(200)]
+        texts = {row["response"]["body"]["choices"][0]["text"] for row in rows}
+        assert texts == {httpx.post(f"{gateway.url}/v1/completions", json=ASKED).json()["choices"][0]["text"]}
+
+
+ASKED = {"model": "frail", "prompt": "one two three four five six seven eight"}
+
+
+def begin_batch(url: str, requests: int) -> dict[str, Any]:
+    lines = [
+        {"custom_id": f"{number}", "method": "POST", "url": "/v1/completions", "body": ASKED}
+        for number in range(requests)
+    ]
+    files = {"file": ("in.jsonl", "\n".join(json.dumps(line) for line in lines))}
+    file = httpx.post(f"{url}/v1/files", files=files, data={"purpose": "batch"}).json()
+    asked = {"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "24h"}
+    return httpx.post(f"{url}/v1/batches", json=asked).json()
 
 
 def wait_for(met: Callable[[], bool], seconds: float = 60) -> None:
