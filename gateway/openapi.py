@@ -72,6 +72,7 @@ _SCHEMAS: dict[str, Any] = {
         top_k=_NUMBER,
         tools=_ROWS,
         tool_choice=_OBJECT,
+        output_config=_OBJECT,
         metadata=_OBJECT,
         thinking=_OBJECT,
     ),

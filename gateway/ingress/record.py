@@ -108,6 +108,8 @@ async def send_error(error: GatewayError, request: GatewayRequest, send: Send) -
     is_message = request.path.startswith("/v1/messages")
     body = error_body(error.status, error, request.id) if is_message else error.to_json()
     headers = [*error.headers(), (b"content-length", str(len(body)).encode())]
+    if is_message:
+        headers.append((b"request-id", request.id.encode("latin-1")))
     if request.target:
         headers.append((b"x-gateway-target", request.target.encode()))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})

@@ -12,7 +12,7 @@ from gateway.errors import InvalidRequest, Unsupported
 
 _IGNORED = frozenset({"metadata", "thinking", "service_tier", "cache_control", "betas", "context_management"})
 """Fields that change no answer here."""
-_REFUSED = frozenset({"mcp_servers", "container", "output_format", "output_config", "n", "best_of"})
+_REFUSED = frozenset({"mcp_servers", "container", "output_format", "n", "best_of"})
 """Fields that would change an answer, and `n`: a message is one."""
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -43,6 +43,7 @@ class _Messages(msgspec.Struct):
     stream: bool | None = None
     tools: list[_Tool] | None = None
     tool_choice: _ToolChoice | None = None
+    output_config: dict[str, Any] | None = None
 
 
 _NAMES = frozenset(_Messages.__struct_fields__)
@@ -72,6 +73,8 @@ def chat_of(fields: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
         chat["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
     if asked.tool_choice is not None:
         chat |= _tool_choice(asked.tool_choice)
+    if asked.output_config is not None:
+        chat |= _response_format(asked.output_config)
     return chat
 
 
@@ -186,7 +189,27 @@ def _result(block: Mapping[str, Any], param: str) -> dict[str, Any]:
         content = _texts(cast(list[Any], content), f"{param}.content")
     if not isinstance(content, str):
         raise InvalidRequest("a tool result is a string or text blocks", param=f"{param}.content")
+    # A chat's messages have no field for it, and a model that is not told takes the error for a result.
+    content = f"Error: {content}" if block.get("is_error") is True else content
     return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def _response_format(config: dict[str, Any]) -> dict[str, Any]:
+    """`output_config`, whose `format` is a schema that the answer is held to."""
+    for name, value in config.items():
+        if name != "format" and value is not None:
+            raise Unsupported(f"this gateway does not support `output_config.{name}`", param=f"output_config.{name}")
+    form: Any = config.get("format")
+    if form is None:
+        return {}
+    param = "output_config.format"
+    if not isinstance(form, dict) or cast(dict[str, Any], form).get("type") != "json_schema":
+        raise InvalidRequest("`output_config.format` must be of type json_schema", param=param)
+    schema = cast(dict[str, Any], form).get("schema")
+    if not isinstance(schema, dict):
+        raise InvalidRequest("`output_config.format` needs a `schema`, an object", param=f"{param}.schema")
+    told = {"name": "answer", "strict": True, "schema": cast(dict[str, Any], schema)}
+    return {"response_format": {"type": "json_schema", "json_schema": told}}
 
 
 def _tool(tool: _Tool, param: str) -> dict[str, Any]:

@@ -122,4 +122,6 @@ class MessageStream:
 
     def _fail(self, data: bytes) -> bytes:
         self._over = True
-        return b"event: error\ndata: %b\n\n" % error_body(500, data, self._request_id)
+        # The status it would have had, if the answer had not begun.
+        status = 503 if b'"code":"unavailable"' in data else 429 if b'"type":"rate_limit_error"' in data else 500
+        return b"event: error\ndata: %b\n\n" % error_body(status, data, self._request_id)

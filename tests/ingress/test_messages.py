@@ -81,6 +81,7 @@ async def test_system_blocks_and_earlier_turns_reach_the_model(doors: Any) -> No
             ]},
             {"role": "user", "content": [
                 {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "Rain"}]},
+                {"type": "tool_result", "tool_use_id": "t2", "content": "no such place", "is_error": True},
                 {"type": "text", "text": "So?"},
             ]},
         ],
@@ -92,6 +93,7 @@ async def test_system_blocks_and_earlier_turns_reach_the_model(doors: Any) -> No
         {"role": "assistant", "content": "Let me see.", "tool_calls": [
             {"id": "t1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}]},
         {"role": "tool", "tool_call_id": "t1", "content": "Rain"},
+        {"role": "tool", "tool_call_id": "t2", "content": "Error: no such place"},
         {"role": "user", "content": "So?"},
     ]  # fmt: skip
     assert (asked["stop"], asked["temperature"], asked["top_k"], asked["min_p"]) == (["!"], 0.5, 3, 0.1)
@@ -123,7 +125,10 @@ async def test_tokens_are_counted_as_they_are_used(doors: Any) -> None:
         ({"temperature": "hot"}, "temperature"),
         ({"mcp_servers": []}, "mcp_servers"),
         ({"n": 2}, "`n`"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config"),
+        ({"output_config": {"format": {"type": "text"}}}, "output_config.format"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
+        ({"output_config": {"effort": "low"}}, "output_config.effort"),
+        ({"output_format": {"type": "json_schema", "schema": {}}}, "output_format"),
     ],
 )
 async def test_what_is_wrong_is_named(doors: Any, fields: dict[str, Any], says: str) -> None:
@@ -148,6 +153,7 @@ async def test_every_layers_errors_have_its_shape(doors: Any) -> None:
     answer = await down.wide.post("/v1/messages", {"model": "echo", "messages": HELLO, "max_tokens": 5})
     assert answer.status == 503
     assert answer.json()["error"]["type"] == "overloaded_error"
+    assert answer.headers["request-id"] == answer.json()["request_id"]
     overflow = await doors().wide.post("/v1/messages", {"model": "echo", "messages": HELLO, "max_tokens": 10**9})
     assert overflow.status == 400
     assert overflow.json()["error"]["type"] == "invalid_request_error"
@@ -159,7 +165,7 @@ async def test_a_stream_that_breaks_says_so(doors: Any) -> None:
     body = {"model": "echo", "messages": HELLO, "max_tokens": 50, "stream": True}
     text = (await gateway.wide.post("/v1/messages", body)).body.decode()
     assert "event: message_start" in text
-    assert text.rstrip().rpartition("event: error")[2].count('"type":"api_error"') == 1
+    assert text.rstrip().rpartition("event: error")[2].count('"type":"overloaded_error"') == 1
     assert "message_stop" not in text
 
 

@@ -6,6 +6,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -91,3 +92,17 @@ def test_a_call_that_was_cut_off_is_no_call() -> None:
     begun = chunk({"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "weather", "arguments": '{"ci'}}]})
     last = events(begun + chunk({}, "length") + b"data: [DONE]\n\n")[-2]
     assert last["delta"]["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"message": "gone", "type": "server_error", "code": "unavailable"}, "overloaded_error"),
+        ({"message": "full", "type": "rate_limit_error", "code": "rate_limit_exceeded"}, "rate_limit_error"),
+        ({"message": 'it broke at "code":"unavailable"', "type": "server_error", "code": None}, "api_error"),
+    ],
+)
+def test_an_error_on_the_way_says_whether_to_try_again(error: dict[str, Any], kind: str) -> None:
+    body = json.dumps({"error": error}, separators=(",", ":")).encode()
+    (_, *_, last) = events(chunk({"content": "a"}) + b"data: " + body + b"\n\n")
+    assert (last["type"], last["error"]["type"], last["error"]["message"]) == ("error", kind, error["message"])
