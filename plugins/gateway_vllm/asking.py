@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-from gateway.errors import ContextOverflow, InvalidRequest, Unsupported
+from gateway.errors import InvalidRequest, Unsupported
 from gateway.openai.requests import MAX_SEQUENCES, MAX_STOP_LENGTH, MAX_STOPS
 from gateway.types import Message, Receive, Scope
 from gateway_vllm.grammars import guide
@@ -86,7 +86,6 @@ def _is_ids(prompt: list[Any]) -> bool:
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Not JSON, not UTF-8, or nested too deeply: not for us to judge, vLLM's own answer says what is wrong."""
 
-_MAX_TOKENS = re.compile(rb'"(max_(?:completion_)?tokens)"\s*:\s*(\d+)')
 _LIMITED = re.compile(
     rb'"(?:n|best_of)"\s*:|"(?:stop|prompt)"\s*:\s*\[|"stop"\s*:\s*"(?:[^"\\]|\\.){1024}|"messages"\s*:\s*\[\s*\]'
 )
@@ -135,24 +134,12 @@ class _Asked:
                 break
         self._message = {"type": "http.request", "body": await self._changed(b"".join(parts)), "more_body": False}
 
-    def _refuse_tokens(self, body: bytes, name: str, room: int) -> None:
-        try:
-            asked = msgspec.json.decode(body, type=dict[str, Any]).get(name)
-        except _UNREADABLE:
-            return
-        if isinstance(asked, int) and asked >= room and self._scope["path"].endswith(_GUIDED):
-            raise ContextOverflow(f"this model's context is {room} tokens: {asked} cannot follow a prompt", param=name)
-
     async def _changed(self, body: bytes) -> bytes:
         changes = [change for pattern, change in self._changes if pattern.search(body)]
         path: str = self._scope["path"]
         guided = path.endswith(_GUIDED) and _GRAMMAR.search(body) is not None
         tooled = not path.endswith("/completions") or path.endswith(_CHATS)
         tooled = tooled and TOOLED.search(body) is not None
-        room = self._terms.max_model_len
-        if (asked := _MAX_TOKENS.search(body)) is not None and room is not None and int(asked[2][:18]) >= room:
-            # vLLM would cut it to what fits. A key like this one deeper in a body is no reason to refuse it.
-            self._refuse_tokens(body, asked[1].decode(), room)
         limited = _LIMITED.search(body) is not None
         if not changes and not guided and not tooled and not limited:
             return body

@@ -22,6 +22,7 @@ from gateway_vllm import surroundings
 from gateway_vllm.dialect import Dialect
 from gateway_vllm.options import engine_arguments, parse_options, server_arguments
 from gateway_vllm.reaper import Reaper
+from gateway_vllm.room import refuse_what_cannot_fit
 from gateway_vllm.tools import Terms
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ class VllmBackend(Backend):
                 by_guidance=arguments.structured_outputs_config.backend in ("auto", "guidance"),
                 template=_template(engine, arguments),
                 tool_parser=arguments.tool_call_parser,
-                max_model_len=engine.model_config.max_model_len,
             ),
         )
 
@@ -157,6 +157,7 @@ class VllmBackend(Backend):
         from vllm.entrypoints.launchers.api_server.app_state import init_app_state
         from vllm.entrypoints.launchers.app import build_app
 
+        refuse_what_cannot_fit()
         tasks = await engine.get_supported_tasks()
         app: FastAPI = build_app(arguments, tasks, engine.model_config)
         await init_app_state(engine, app.state, arguments, tasks)

@@ -23,8 +23,6 @@ class Terms(NamedTuple):
     """The model's chat template."""
     tool_parser: str = "hermes"
     """Its parser of calls, by vLLM's name."""
-    max_model_len: int | None = None
-    """Its context, in tokens."""
 
     @property
     def form(self) -> Format | None:

@@ -27,7 +27,7 @@ from gateway_vllm.backend import VllmBackend
 from gateway_vllm.dialect import Dialect, both_spellings, translate
 from gateway_vllm.options import engine_arguments, parse_options, server_arguments
 from gateway_vllm.reaper import Reaper, marked
-from gateway_vllm.tools import Terms
+from gateway_vllm.room import strictly
 
 FIELDS = ["model", "dtype", "max_num_seqs", "tensor_parallel_size", "quantization", "enforce_eager"]
 
@@ -267,7 +267,20 @@ class TestRequests:
     async def test_what_is_no_json_is_for_vllm_to_refuse(self, field: bytes) -> None:
         for path in ("/v1/chat/completions", "/tokenize"):
             for body in (b'{"prompt":"H\xff",' + field + b"}", b"{" + field):
-                assert (await asks(echo, terms=Terms(max_model_len=64)).post(path, body)).body == body
+                assert (await asks(echo).post(path, body)).body == body
+
+    @pytest.mark.parametrize(("asked", "fits"), [(None, True), (0, True), (6, True), (7, False), (10**30, False)])
+    def test_an_answer_that_cannot_fit_is_refused_instead_of_cut(self, asked: int | None, fits: bool) -> None:
+        def get_max_tokens(max_model_len: int, max_tokens: int | None, input_length: int, defaults: Any) -> int:
+            left = max_model_len - input_length
+            return left if max_tokens is None else min(left, max_tokens)
+
+        counted = strictly(get_max_tokens)
+        if fits:
+            assert counted(10, asked, 4, {}) == (6 if asked is None else asked)
+        else:
+            with pytest.raises(ValueError, match="maximum context length is 10 tokens"):
+                counted(10, asked, 4, {})
 
     @pytest.mark.parametrize("stop", ["x" * 1025, '"' * 1025, ["a", "x" * 1025], [f"{n}" for n in range(257)]])
     async def test_refuses_stops_that_no_engine_takes(self, stop: Any) -> None:

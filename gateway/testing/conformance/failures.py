@@ -57,6 +57,9 @@ async def context_overflow(served: Served) -> None:
         (COMPLETIONS, {"prompt": long, "max_tokens": 1}),
         (CHAT, chat_body(long, {"max_tokens": 1})),
         (COMPLETIONS, {"prompt": PROMPT, "max_tokens": served.max_model_len}),
+        # Both would fit alone.
+        (COMPLETIONS, {"prompt": PROMPT, "max_tokens": served.max_model_len - 1}),
+        (CHAT, chat_body(PROMPT, {"max_tokens": served.max_model_len - 1})),
     )
     for path, fields in too_long:
         error = await refuses(served, path, 400, **fields)
