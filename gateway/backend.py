@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.cache import cache_root
-from gateway.types import ASGIApp, ModelCard
+from gateway.errors import Unsupported
+from gateway.types import AdapterFiles, ASGIApp, ModelCard
 
 if TYPE_CHECKING:
     from gateway.config import ModelSpec
@@ -69,6 +70,18 @@ class Backend(ABC):
     def running(self) -> int:
         """How many generations are in the engine now, waiting or being computed. Cheap; falls within a second of a
         client's leaving, which is how the backend contract sees that nobody computes for the departed."""
+
+    async def load_adapter(self, adapter: AdapterFiles) -> None:
+        """Bring an adapter beside the base; then the app answers to `adapter.id` as `model`. Requests go on meanwhile.
+
+        Raises Unsupported where this backend has no adapters, AdapterError where it cannot be loaded; then nothing of
+        it is left. Asked only where `spec.adapters` is set, once for each id, and for one at a time.
+        """
+        raise Unsupported(f"the {self.context.spec.backend} engine of {self.context.name} takes no adapters")
+
+    async def unload_adapter(self, id: str) -> None:
+        """Release an adapter. Called after its last request has ended."""
+        raise Unsupported(f"the {self.context.spec.backend} engine of {self.context.name} takes no adapters")
 
 
 BackendFactory = Callable[[BackendContext], Backend]

@@ -33,6 +33,21 @@ class ResourceSpec(_Strict):
     """Memory the replica needs, in GiB: checked against what is free before anything starts."""
 
 
+class AdaptersSpec(_Strict):
+    """Fine-tuned adapters beside a model: `adapters: {}` makes room for them, leaving it out takes none."""
+
+    max_resident: int = Field(default=8, ge=1, le=1000)
+    """Adapters in memory at once; beyond them the one asked longest ago gives way."""
+    max_rank: int = Field(default=16, ge=1, le=512)
+    """Largest rank that is taken; engines reserve room for it."""
+    preload: list[str] = []
+    """Adapters loaded at start: a name, `name@alias` or `name@version`."""
+    pinned: list[str] = []
+    """Adapters that never give way."""
+    load_within_s: float = Field(default=30, gt=0)
+    """How long a request waits for its adapter to be loaded; beyond it: 503 with Retry-After."""
+
+
 class ModelSpec(_Strict):
     """One model behind the gateway: a Serve application of its own."""
 
@@ -54,6 +69,7 @@ class ModelSpec(_Strict):
     """How the model writes calls of tools: `hermes`, `llama3_json`; with vLLM any parser that it knows."""
     reasoning_parser: str | None = None
     """How the model marks its thoughts: `deepseek_r1`, `qwen3`, `seed_oss`; with vLLM any parser that it knows."""
+    adapters: AdaptersSpec | None = None
     options: dict[str, Any] = {}
     """The backend's own settings; the backend refuses those that it does not know."""
 

@@ -81,6 +81,8 @@ class Generation(msgspec.Struct, frozen=True):
     prompt_logprobs: int | None = None
     """k ≥ 0: the first delta brings the prompt's scores with k alternatives, as `score` would. Asked only of engines
     that have `scores_prompts = True`: they compute a prompt once for both."""
+    adapter: str | None = None
+    """Id of the adapter that computes it, one that the backend has loaded; None: the base alone."""
 
 
 _RULES: tuple[tuple[str, object], ...] = (

@@ -3,7 +3,8 @@
 GatewayError
 ├── InvalidRequest          400   the body or a field cannot be understood
 │   ├── ContextOverflow     400   context_length_exceeded
-│   └── Unsupported         400   the engine cannot do what was asked, and says which
+│   ├── Unsupported         400   the engine cannot do what was asked, and says which
+│   └── AdapterError        400   an adapter cannot be found, verified or loaded, and says why
 ├── Unauthenticated         401
 ├── Forbidden               403
 ├── NotFound                404
@@ -71,6 +72,12 @@ class Unsupported(InvalidRequest):
     """The engine cannot do what was asked; the message names the engine and the feature."""
 
     code = "unsupported_feature"
+
+
+class AdapterError(InvalidRequest):
+    """An adapter cannot be found, verified or loaded; the message lists what is wrong with it."""
+
+    code = "adapter_error"
 
 
 class Unauthenticated(GatewayError):

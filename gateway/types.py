@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -80,3 +81,16 @@ class ModelCard(msgspec.Struct, frozen=True):
     """Of "chat", "completions", "echo", "logprobs", "prompt_logprobs", "tokenize", …"""
     root: str = ""
     """What the weights are, for clients that load a tokenizer."""
+
+
+class AdapterFiles(msgspec.Struct, frozen=True):
+    """One version of an adapter on this machine, verified against its base: what a backend is given to load."""
+
+    id: str
+    """What the backend's app is asked as `model` for it. Never given to other weights: caches keyed by it stay true."""
+    path: Path
+    """A folder in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`."""
+    digest: str
+    """sha256 over both files."""
+    rank: int
+    """The largest of its matrices' ranks."""
