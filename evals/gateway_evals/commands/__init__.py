@@ -1,0 +1,20 @@
+"""`gateway eval`: one module a command, each a function that is added below. Imports nothing heavy before one runs."""
+
+from __future__ import annotations
+
+import typer
+
+from gateway_evals.commands.ls import list_suites
+from gateway_evals.commands.run import run
+from gateway_evals.commands.shared import UsageIsThree
+from gateway_evals.commands.validate import validate
+
+cli = typer.Typer(
+    cls=UsageIsThree,
+    help="Measure what a gateway serves: run suites of tasks, list them, check them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+cli.command("run")(run)
+cli.command("ls")(list_suites)
+cli.command("validate")(validate)
