@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway import __version__
+from gateway.adapter_commands import adapters
 from gateway.overview import Overview
 
 DEFAULT_CONFIG = Path("deployments/local.yaml")
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 new = typer.Typer(help="Write the beginnings of something that works.", no_args_is_help=True)
 app.add_typer(new, name="new")
+app.add_typer(adapters, name="adapters")
 
 Config = Annotated[
     Path | None, typer.Argument(help="A config file; default: the one for this machine.", show_default=False)

@@ -12,6 +12,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("gateway.plugins")
 
 
+def group(cli: typer.Typer, name: str) -> typer.Typer:
+    """The group of commands of this name (`gateway NAME …`), for a plugin's `register_commands` to add its own to.
+
+    Made where there is none yet, so that the order of plugins does not matter.
+    """
+    import typer
+
+    for info in cli.registered_groups:
+        if info.name == name and info.typer_instance is not None:
+            return info.typer_instance
+    made = typer.Typer(no_args_is_help=True)
+    cli.add_typer(made, name=name)
+    return made
+
+
 def add_plugin_commands(cli: typer.Typer) -> None:
     """Call every plugin's `register_commands`. One that cannot be imported has none; `gateway plugins` says why."""
     for point in sorted(entry_points(group="gateway"), key=lambda point: point.name):
