@@ -1,0 +1,77 @@
+"""Intervals around one mean: Wilson's for shares, by bootstrap for anything else, Student's over groups."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from gateway_evals.statistics.errors import clustered_error, mean
+
+ROUNDS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where the true value lies, at a level of confidence."""
+
+    low: float
+    high: float
+    level: float = 0.95
+    method: str = ""
+    """`wilson`, `bootstrap`, `clustered` or `normal`."""
+
+
+def wilson(successes: int, count: int, level: float = 0.95) -> Interval:
+    """Of a share; never leaves [0, 1] and keeps its width at 0 and 1. `count` ≥ 1."""
+    from scipy.stats import binomtest
+
+    found: Any = cast("Any", binomtest(successes, count)).proportion_ci(level, method="wilson")
+    # At 0 and at all the bounds are exact; rounding left 1e-17 beside them.
+    low = 0.0 if successes == 0 else float(found.low)
+    return Interval(low, 1.0 if successes == count else float(found.high), level, "wilson")
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 1234,
+    rounds: int = ROUNDS,
+    level: float = 0.95,
+) -> Interval:
+    """Percentiles of the means of `rounds` draws with replacement; whole groups are drawn where there are any."""
+    import numpy as np
+
+    from gateway_evals.statistics.draws import moments_of_draws
+
+    means, _ = moments_of_draws(values, groups, rounds, seed)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level, "bootstrap")
+
+
+def interval_of_mean(
+    values: Sequence[float], groups: Sequence[Hashable] | None = None, *, seed: int = 1234, level: float = 0.95
+) -> Interval | None:
+    """The one that fits: over groups by Student's t with G-1 degrees of freedom, Wilson's for zeros and ones, else by
+    bootstrap. None for fewer than two values or groups."""
+    if len(values) < 2:
+        return None
+    share = all(value in (0, 1) for value in values)
+    if groups is not None and len(set(groups)) < len(values):
+        return _clustered(values, groups, level, share)
+    if share:
+        return wilson(round(sum(values)), len(values), level)
+    return bootstrap_interval(values, seed=seed, level=level)
+
+
+def _clustered(values: Sequence[float], groups: Sequence[Hashable], level: float, share: bool) -> Interval | None:
+    error = clustered_error(values, groups)
+    if error is None:
+        return None
+    from scipy.stats import t
+
+    centre = mean(values)
+    half = error * float(cast("Any", t).ppf((1 + level) / 2, len(set(groups)) - 1))
+    low, high = centre - half, centre + half
+    return Interval(max(0.0, low) if share else low, min(1.0, high) if share else high, level, "clustered")
