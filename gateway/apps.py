@@ -30,3 +30,6 @@ class AppOffer:
     """Heavy imports belong inside."""
     memory_gb: float = 0.5
     """Memory that one replica needs, in GiB."""
+    protected: bool = False
+    """Where the gateway has keys, each request to the app must bring one; its paths are for programs, not for a
+    browser's address bar. False: the app asks its people for their key itself."""

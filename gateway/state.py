@@ -8,10 +8,15 @@ from pathlib import Path
 _SQLITE = "sqlite:///"
 
 
-def default_url() -> str:
-    """An SQLite file below `$XDG_STATE_HOME` (`~/.local/state`): what people made stays when caches are emptied."""
+def state_folder() -> Path:
+    """Below `$XDG_STATE_HOME` (`~/.local/state`): what people made stays when caches are emptied."""
     root = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return f"{_SQLITE}{Path(root).expanduser() / 'model-gateway' / 'gateway.db'}"
+    return Path(root).expanduser() / "model-gateway"
+
+
+def default_url() -> str:
+    """An SQLite file in the state folder."""
+    return f"{_SQLITE}{state_folder() / 'gateway.db'}"
 
 
 def may_hold_something(url: str) -> bool:

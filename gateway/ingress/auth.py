@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gateway.errors import ConfigError, Forbidden, Unauthenticated
+from gateway.errors import ConfigError, Forbidden, GatewayError, Unauthenticated
 from gateway.ingress.record import Layer
 from gateway.ingress.request import GatewayRequest
 from gateway.types import ASGIApp, Receive, Scope, Send
@@ -68,22 +68,29 @@ class Authenticate:
         if not self._hashes:
             check_loopback(request.headers)
         elif request.path not in OPEN_PATHS:
-            request.key_id = self._known(request.headers)
+            request.key_id = check_key(request.headers, self._hashes)
         await self._layer(request, scope, receive, send)
 
-    def _known(self, headers: dict[bytes, bytes]) -> str:
-        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-        key = key.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
-        if not key:
-            raise Unauthenticated("This gateway needs a key: send `Authorization: Bearer YOUR_KEY`")
-        digest = hashlib.sha256(key).digest()
-        # Every hash is compared, whichever matches: how long it takes says nothing.
-        if sum([hmac.compare_digest(digest, known) for known in self._hashes]) == 0:
-            raise Unauthenticated("This key is not known here")
-        return digest[:4].hex()
+
+def sent_key(headers: Mapping[bytes, bytes]) -> bytes:
+    """The key that came with a request, or nothing."""
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
 
 
-def check_loopback(headers: dict[bytes, bytes]) -> None:
+def check_key(headers: Mapping[bytes, bytes], hashes: Iterable[bytes]) -> str:
+    """Raise Unauthenticated unless a known key came along. Returns what the key is called in records."""
+    key = sent_key(headers)
+    if not key:
+        raise Unauthenticated("This gateway needs a key: send `Authorization: Bearer YOUR_KEY`")
+    digest = hashlib.sha256(key).digest()
+    # Every hash is compared, whichever matches: how long it takes says nothing.
+    if sum([hmac.compare_digest(digest, known) for known in hashes]) == 0:
+        raise Unauthenticated("This key is not known here")
+    return digest[:4].hex()
+
+
+def check_loopback(headers: Mapping[bytes, bytes]) -> None:
     """Raise Forbidden unless `Host`, and `Origin` where there is one, name this machine."""
     host = headers.get(b"host", b"").decode("latin-1")
     if host not in _seen_loopback:
@@ -96,22 +103,36 @@ def check_loopback(headers: dict[bytes, bytes]) -> None:
         raise Forbidden("Without keys this gateway takes no requests from other sites' pages")
 
 
-class LoopbackOnly:
-    """In front of an app beside the gateway: the same rule, as long as no keys are set."""
+class AppDoor:
+    """In front of an app beside the gateway: without keys, loopback names only, as at the gateway's own doors.
 
-    def __init__(self, app: ASGIApp) -> None:
+    With keys, a `protected` app demands one; any other is left to ask its people itself, as a page must.
+    """
+
+    def __init__(self, app: ASGIApp, *, protected: bool = False) -> None:
         self._app = app
-        self.enabled = True
+        self._protected = protected
+        self._hashes: list[bytes] = []
+
+    def admit(self, key_hashes: Iterable[str]) -> None:
+        """From now on these keys, and no others. None: loopback names only."""
+        self._hashes = [bytes.fromhex(key_hash) for key_hash in key_hashes]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self.enabled:
+        if scope["type"] == "websocket" and self._protected:
+            # No protected app speaks them; closing before accepting is answered 403 by the server.
+            return await send({"type": "websocket.close", "code": 1000})
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
             try:
-                check_loopback(dict(scope["headers"]))
-            except Forbidden as error:
+                if not self._hashes:
+                    check_loopback(headers)
+                elif self._protected:
+                    check_key(headers, self._hashes)
+            except GatewayError as error:
                 await send({"type": "http.response.start", "status": error.status, "headers": error.headers()})
-                await send({"type": "http.response.body", "body": error.to_json()})
-                return
-        await self._app(scope, receive, send)
+                return await send({"type": "http.response.body", "body": error.to_json()})
+        return await self._app(scope, receive, send)
 
 
 _seen_loopback: set[str] = set()

@@ -21,7 +21,7 @@ from gateway.apps import AppContext
 from gateway.backend import Backend
 from gateway.config import GatewayConfig, LimitSpec, ModelSpec, parse
 from gateway.errors import GatewayError, ModelNotFound
-from gateway.ingress.auth import LoopbackOnly
+from gateway.ingress.auth import AppDoor
 from gateway.ingress.doors import DoorPolicy, fast_lane, wide_door
 from gateway.ingress.limits import InFlight
 from gateway.ingress.metrics import Metrics
@@ -212,10 +212,11 @@ class AppReplica:
 
     async def __init__(self, name: str, context: Mapping[str, Any]) -> None:
         offer = plugins.load().app(name)
-        self._app = LoopbackOnly(await asyncio.to_thread(offer.build, AppContext(**context)))
+        app = await asyncio.to_thread(offer.build, AppContext(**context))
+        self._app = AppDoor(app, protected=offer.protected)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        self._app.enabled = not user_config.get("key_hashes")
+        self._app.admit(user_config.get("key_hashes", ()))
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._app

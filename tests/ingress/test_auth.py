@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.ingress.auth import hash_key, hash_keys, is_loopback, require_loopback_or_keys
+from gateway.ingress.auth import AppDoor, hash_key, hash_keys, is_loopback, require_loopback_or_keys
 from gateway.ingress.doors import DoorPolicy
 from gateway.testing import AppClient
+from gateway.types import Receive, Scope, Send
 
 KEY = "k-test"
 LOCKED = DoorPolicy(key_hashes=(hash_key(KEY),))
@@ -86,3 +87,29 @@ def test_keys_are_kept_as_hashes() -> None:
     digest = hashlib.sha256(b"abc").hexdigest()
     assert hash_keys(["abc", " abc ", "", f"sha256:{digest}"]) == [digest]
     assert not is_loopback("localhost.evil.example")
+
+
+async def page(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"inside"})
+
+
+async def test_an_app_behind_keys_asks_for_one_only_where_it_is_protected() -> None:
+    for protected, status in ((True, 401), (False, 200)):
+        door = AppDoor(page, protected=protected)
+        door.admit([hash_key(KEY)])
+        assert (await AppClient(door).get("/evals/runs")).status == status
+        for header in (("authorization", f"Bearer {KEY}"), ("x-api-key", KEY)):
+            # With keys a name need not be loopback.
+            assert (await AppClient(door, (header, ("host", "gateway.example"))).get("/evals/runs")).status == 200
+    refused = await AppClient(AppDoor(page, protected=True), (("x-api-key", "made up"),)).get("/evals/runs")
+    assert refused.status == 200, "without keys everybody on this machine may come"
+
+
+async def test_an_app_without_keys_answers_to_loopback_names_alone() -> None:
+    door = AppDoor(page, protected=True)
+    assert (await AppClient(door, (("host", "evil.example"),)).get("/evals")).json()["error"]["code"] == "forbidden"
+    assert (await AppClient(door, (("origin", "https://evil.example"),)).get("/evals")).status == 403
+    door.admit([hash_key(KEY)])
+    door.admit([])
+    assert (await AppClient(door).get("/evals")).status == 200, "keys come and go in place"
