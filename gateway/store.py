@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sql
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from gateway.errors import ConfigError
 
@@ -61,7 +68,14 @@ class Store:
                 if self._url.database not in (None, "", ":memory:"):
                     folder = Path(self._url.database).absolute().parent
                     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            METADATA.create_all(self._engine)
+            for left in reversed(range(10)):
+                try:
+                    METADATA.create_all(self._engine)
+                    break
+                except (OperationalError, ProgrammingError, IntegrityError):
+                    # Another process made a table between our look and our making it: now it is there.
+                    if left == 0:
+                        raise
         except (OSError, SQLAlchemyError) as error:
             # SQLAlchemy's text may quote the URL.
             reason = error.strerror if isinstance(error, OSError) else type(error).__name__
