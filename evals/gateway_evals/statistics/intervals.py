@@ -1,5 +1,8 @@
 """Intervals around one mean: Wilson's for shares, by bootstrap for anything else, Student's over groups."""
 
+# scipy has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence

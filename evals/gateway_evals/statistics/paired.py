@@ -3,6 +3,9 @@
 Differences are second minus first.
 """
 
+# scipy has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import math
