@@ -163,26 +163,11 @@ def plugins(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(port: Port = None, as_json: AsJson = False) -> None:
-    """Show the gateway that runs on this machine and how its models are."""
-    from gateway import console
-    from gateway.client import get_json
-    from gateway.serve import instance
+def status(port: Port = None, api_key: Key = "", as_json: AsJson = False) -> None:
+    """Show the gateway that runs on this machine, how its models are, and what failed last."""
+    from gateway.serve.telling import tell
 
-    running = instance.find(port)
-    health = get_json(f"{running.url}/health", "", accept=(200, 503))
-    if as_json:
-        return console.print_json(
-            {
-                "url": running.url,
-                "pid": running.pid,
-                "config": running.config,
-                "status": health["status"],
-                "models": health["models"],
-            }
-        )
-    console.out().print(f"{running.url} is {health['status']} (process {running.pid}, {running.config})")
-    return console.table("", ["model", "state"], list(health["models"].items()))
+    tell(port, api_key, as_json=as_json)
 
 
 @app.command()

@@ -59,6 +59,12 @@ _SCHEMAS: dict[str, Any] = {
     ),
     "Models": _fields(("object", "data"), object={"const": "list"}, data={"type": "array", "items": _ref("Model")}),
     "Health": _fields(("status",), status={"enum": ["ok", "degraded", "down"]}, models=_OBJECT),
+    "Status": _fields(
+        ("object", "status", "version", "uptime_s", "gateway", "models", "routes", "apps", "errors"),
+        object={"const": "gateway.status"}, status={"enum": ["ok", "degraded", "down"]}, version=_TEXT,
+        time={"type": "number"}, started_at={"type": "number"}, uptime_s={"type": "number"}, gateway=_OBJECT,
+        models=_ROWS, routes=_ROWS, apps=_ROWS, errors=_ROWS,
+    ),
     "MessagesRequest": _fields(
         ("messages", "max_tokens"),
         model=_TEXT,
@@ -193,6 +199,7 @@ def _paths() -> dict[str, Any]:
         "/detokenize": {"post": _page("The text of tokens", "Prompt", "DetokenizeRequest")},
         "/tokenizer_info": {"get": _page("A tokenizer's special tokens and template", "TokenizerInfo")},
         "/health": {"get": _page("How the models are", "Health")},
+        "/status": {"get": _page("Models, replicas, counters and the last requests that failed", "Status")},
         "/metrics": {"get": _page("Counters, as Prometheus reads them", "")},
     }  # fmt: skip
 

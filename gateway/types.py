@@ -63,6 +63,10 @@ class RequestRecord(msgspec.Struct, frozen=True):
     """How many targets were asked."""
     key_id: str = ""
     """The first characters of the key's hash; never the key."""
+    error_code: str = ""
+    """Of a request that failed: the error's `code`, or its `type` where it has none."""
+    error_message: str = ""
+    """Only of errors that speak of the gateway's own state (full, not up): others may quote the request."""
 
 
 class ModelCard(msgspec.Struct, frozen=True):

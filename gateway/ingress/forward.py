@@ -34,6 +34,9 @@ NOT_RETURNED = frozenset({b"x-request-id", b"content-length", b"server", b"date"
 BACKEND_SECONDS = "gateway.backend_s"
 """Key in a start message: how long the backend itself took until it began to answer, measured beside it."""
 
+_STREAM_ERROR = b'data: {"error"'
+"""Begins the event by which a backend says that the stream broke. Inside a JSON string its quotes would be escaped."""
+
 LAST_RESORT = "gateway.last_resort"
 """Key in a scope: nobody else is asked after this target, so waiting for it is better than giving way."""
 
@@ -166,6 +169,9 @@ class _Passing:
             await self._send(head)
         if self._events:
             # Parts of anything else (files) pass as they are.
+            if _STREAM_ERROR in body:
+                self._request.outcome = "server_error"
+                self._request.failed_with(body[body.find(_STREAM_ERROR) :])
             body = self._filter.chunk(body, last=not more)
         self.done = not more
         if body or not more:

@@ -11,6 +11,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
+from gateway.ingress.status import Failures, Totals
 from gateway.types import Door, RequestRecord
 
 Sample = tuple[str, dict[str, str], float]
@@ -73,6 +74,8 @@ class Metrics:
         """Requests being answered now, by door."""
         self.generations: dict[str, int] = {}
         """Sequences in a model's engine now."""
+        self.failures = Failures()
+        """The last requests that failed."""
         self._series: dict[tuple[str, str, str, str], _Series] = {}
 
     def count(self, record: RequestRecord) -> None:
@@ -88,6 +91,26 @@ class Metrics:
         series.prompt_tokens += record.usage.prompt_tokens
         series.completion_tokens += record.usage.completion_tokens
         series.fallbacks += max(0, record.attempts - 1)
+        self.failures.keep(record)
+
+    def totals(self) -> dict[str, Totals]:
+        """What was counted so far, by target, for `/status`."""
+        found: dict[str, Totals] = {}
+        for (_, _, target, outcome), series in self._series.items():
+            if not target:
+                continue
+            found.setdefault(target, Totals()).add(
+                Totals(
+                    requests=series.requests,
+                    failed=series.requests if outcome == "server_error" else 0,
+                    prompt_tokens=series.prompt_tokens,
+                    completion_tokens=series.completion_tokens,
+                    streams=sum(series.first_token.counts),
+                    first_token_s=series.first_token.total,
+                    duration_s=series.duration.total,
+                )
+            )
+        return found
 
     def snapshot(self) -> bytes:
         """Everything counted so far, for `page` in another process."""

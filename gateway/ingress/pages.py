@@ -1,4 +1,4 @@
-"""The gateway's own pages: `/v1/models`, `/health`, `/metrics`, `/openapi.json`. Everything else goes on to a model."""
+"""The gateway's own pages: `/v1/models`, `/health`, `/status`, `/metrics`, `/openapi.json`. The rest goes on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gateway.errors import MethodNotAllowed, ModelNotFound
 from gateway.ingress import metrics
 from gateway.ingress.record import Layer
 from gateway.ingress.request import GatewayRequest
+from gateway.ingress.status import FleetReport, StatusPage
 from gateway.types import ModelCard, Receive, Scope, Send
 
 
@@ -25,6 +26,10 @@ class Fleet(Protocol):
 
     async def snapshots(self) -> Iterable[tuple[str, bytes]]:
         """(replica, metrics) of every process that answers requests."""
+        ...
+
+    async def report(self) -> FleetReport:
+        """How every process that answers requests is."""
         ...
 
 
@@ -44,6 +49,7 @@ class Pages:
         self._fleet = fleet
         self._routes = routes
         """Each route's name and the models behind it."""
+        self._status = StatusPage(fleet, routes)
         self._created = int(time.time())
 
     async def __call__(self, request: GatewayRequest, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +73,9 @@ class Pages:
                 503 if status == "down" else 200,
                 {"status": status, "models": {name: "up" if up else "down" for name, up in models.items()}},
             )
+        if path == "/status":
+            _only_get(request)
+            return await _answer(send, 200, await self._status.body(), b"application/json")
         if path == "/openapi.json" and self._document is not None:
             _only_get(request)
             return await _answer(send, 200, self._document(), b"application/json")

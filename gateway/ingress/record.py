@@ -55,6 +55,8 @@ class Record:
                 status = request.status = message["status"]
             elif request.first_byte_s is None and message.get("body"):
                 request.first_byte_s = time.perf_counter() - request.started
+                if status >= 400:
+                    request.failed_with(message["body"])
             await send(message)
 
         self._in_flight[self._door] += 1
@@ -64,6 +66,7 @@ class Record:
                 request.outcome = outcome_of(status)
         except GatewayError as error:
             request.outcome = request.outcome or outcome_of(error.status)
+            request.failed(error)
             if status == 0:
                 await send_error(error, request, sent)
         except (asyncio.CancelledError, ClientGone, OSError):
@@ -74,6 +77,7 @@ class Record:
         except Exception:
             log.exception("request %s failed", request.id)
             request.outcome = "server_error"
+            request.error_code = GatewayError.type
             if status != 0:
                 raise
             await send_error(GatewayError("The gateway failed; its log says more"), request, sent)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.errors import BodyTooLarge, InvalidRequest
+from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, TooManyRequests, Unavailable
 from gateway.types import Door, Outcome, Receive, RequestRecord, Scope, Usage
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -18,6 +18,22 @@ STREAM_USAGE_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Where `stream_options.include_usage` is understood."""
 
 
+_LONGEST_REASON = 200
+_LONGEST_CODE = 60
+
+
+class _Told(msgspec.Struct):
+    code: str | int | None = None
+    type: str = ""
+
+
+class _Error(msgspec.Struct):
+    error: _Told
+
+
+_ERROR = msgspec.json.Decoder(_Error)
+
+
 class GatewayRequest:
     """Made by the record layer, filled in by the others. Guards may read `fields` and `set` one."""
 
@@ -26,6 +42,8 @@ class GatewayRequest:
         "attempts",
         "body",
         "door",
+        "error_code",
+        "error_message",
         "fields",
         "first_byte_s",
         "gone",
@@ -70,6 +88,8 @@ class GatewayRequest:
         self.outcome: Outcome | None = None
         self.first_byte_s: float | None = None
         self.usage = Usage()
+        self.error_code = ""
+        self.error_message = ""
         self.gone = False
         """Whether the client was seen to hang up."""
         self._changed = False
@@ -117,6 +137,23 @@ class GatewayRequest:
             self._changed = True
         return _ENCODER.encode(self.fields) if self._changed else self.body
 
+    def failed(self, error: GatewayError) -> None:
+        """Keep why it failed, without a word that may be the client's or a model's."""
+        self.error_code = error.code or error.type
+        if isinstance(error, (Unavailable, TooManyRequests)):
+            self.error_message = error.message[:_LONGEST_REASON]
+
+    def failed_with(self, body: bytes) -> None:
+        """The same from an error's body, or from an event of a stream that holds one."""
+        if self.error_code:
+            return
+        try:
+            told = _ERROR.decode(body[body.find(b"{") :].partition(b"\n")[0]).error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # Another dialect's: its status says enough.
+            return
+        self.error_code = (told.code if isinstance(told.code, str) and told.code else told.type)[:_LONGEST_CODE]
+
     def _ask_for_usage(self) -> None:
         options: dict[str, msgspec.Raw] = self.value("stream_options", dict[str, msgspec.Raw]) or {}
         self.wants_usage = bytes(options.get("include_usage", b"")) == b"true"
@@ -140,6 +177,8 @@ class GatewayRequest:
             usage=self.usage,
             attempts=self.attempts,
             key_id=self.key_id,
+            error_code=self.error_code,
+            error_message=self.error_message,
         )
 
 

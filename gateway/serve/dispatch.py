@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import msgspec
 from ray import serve
@@ -20,6 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from gateway.attention import Attention
 from gateway.errors import BackendFailed, GatewayError, Unavailable
 from gateway.ingress.forward import BACKEND_SECONDS, LAST_RESORT
+from gateway.ingress.status import Application
 from gateway.serve.wire import Call, pack_call, unpack_head
 from gateway.types import ASGIApp, ModelCard, Receive, Scope, Send
 
@@ -27,6 +28,11 @@ log = logging.getLogger("gateway.serve")
 
 APPLICATION_PREFIX = "model-"
 """A model's Serve application is `model-<name>`."""
+
+APP_PREFIX = "app-"
+"""That of an app beside the gateway is `app-<name>`."""
+
+_T = TypeVar("_T")
 
 _ANSWER_WITHIN_S = 5.0
 """How long a replica may take to say what it is."""
@@ -137,6 +143,10 @@ class RemoteModel:
         """(replica, metrics) of every replica."""
         return await broadcast(self._control, "snapshot")
 
+    async def reports(self) -> Iterable[bytes]:
+        """How every replica is."""
+        return await broadcast(self._control, "report")
+
 
 async def broadcast(handle: DeploymentHandle[Any], method: str) -> list[Any]:
     """The answers of all replicas that answer in time. The only use of Serve's (alpha) broadcast."""
@@ -150,6 +160,33 @@ async def broadcast(handle: DeploymentHandle[Any], method: str) -> list[Any]:
         else:
             answers.append(result)
     return answers
+
+
+async def deployed() -> tuple[dict[str, Application], dict[str, Application]]:
+    """What the cluster says of models and of apps, by name; nothing where its controller does not answer in time."""
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN_S):
+            found = await asyncio.to_thread(serve.status)
+    except (RayError, RayServeException, TimeoutError) as error:
+        log.warning("the cluster does not say what it runs: %s", error)
+        return {}, {}
+    models: dict[str, Application] = {}
+    apps: dict[str, Application] = {}
+    for name, application in found.applications.items():
+        replicas: dict[str, int] = {}
+        for deployment in application.deployments.values():
+            for state, count in deployment.replica_states.items():
+                replicas[str(state).lower()] = replicas.get(str(state).lower(), 0) + count
+        said = Application(str(application.status.value).lower(), replicas, _first_line(application.message))
+        if name.startswith(APPLICATION_PREFIX):
+            models[name.removeprefix(APPLICATION_PREFIX)] = said
+        elif name.startswith(APP_PREFIX):
+            apps[name.removeprefix(APP_PREFIX)] = said
+    return models, apps
+
+
+def _first_line(message: str) -> str:
+    return message.strip().partition("\n")[0][:200]
 
 
 class ServeFleet:
@@ -184,15 +221,22 @@ class ServeFleet:
 
     async def snapshots(self) -> list[tuple[str, bytes]]:
         """(replica, metrics) of all model replicas that answer."""
-        pages = await asyncio.gather(*(self._snapshots(model) for model in self._models))
-        return [snapshot for page in pages for snapshot in page]
+        return await self._of_all(lambda model: model.snapshots())
 
-    async def _snapshots(self, model: str) -> Iterable[tuple[str, bytes]]:
-        try:
-            return await self._remote(model).snapshots()
-        except (Unavailable, RayError, RayServeException, TimeoutError) as error:
-            log.warning("no metrics of %s: %s", model, error)
-            return ()
+    async def reports(self) -> list[bytes]:
+        """How all model replicas are that answer."""
+        return await self._of_all(lambda model: model.reports())
+
+    async def _of_all(self, ask: Callable[[RemoteModel], Awaitable[Iterable[_T]]]) -> list[_T]:
+        async def asked(model: str) -> Iterable[_T]:
+            try:
+                return await ask(self._remote(model))
+            except (Unavailable, RayError, RayServeException, TimeoutError) as error:
+                log.warning("%s does not say how it is: %s", model, error)
+                return ()
+
+        found = await asyncio.gather(*(asked(model) for model in self._models))
+        return [one for replicas in found for one in replicas]
 
 
 def _start(status: int, headers: list[tuple[bytes, bytes]], backend_s: float) -> dict[str, Any]:

@@ -21,14 +21,16 @@ from gateway.apps import AppContext
 from gateway.backend import Backend
 from gateway.config import GatewayConfig, LimitSpec, ModelSpec, parse
 from gateway.errors import GatewayError, ModelNotFound
+from gateway.ingress import status
 from gateway.ingress.auth import AppDoor
 from gateway.ingress.doors import DoorPolicy, fast_lane, wide_door
 from gateway.ingress.limits import InFlight
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.record import Record, answer_lifespan
+from gateway.ingress.status import FleetReport, ReplicaReport
 from gateway.serve.answering import streamed_answer, whole_answer
 from gateway.serve.contexts import context_of
-from gateway.serve.dispatch import ServeFleet, broadcast
+from gateway.serve.dispatch import ServeFleet, broadcast, deployed
 from gateway.serve.wire import Call, unpack_call
 from gateway.types import ASGIApp, Message, ModelCard, Receive, Scope, Send
 
@@ -65,7 +67,7 @@ class ModelReplica:
     """One backend, the fast lane in front of it, and the methods that the wide door calls."""
 
     async def __init__(self, name: str, spec: Mapping[str, Any]) -> None:
-        self._started_at = time.perf_counter()
+        self._started_at = time.time()
         self._name = name
         self._plugins = plugins.load()
         self._metrics = Metrics()
@@ -83,7 +85,7 @@ class ModelReplica:
         await self._lifespan.startup()
         self._card = self._backend.card()
         await self._plugins.watch("backend_started", name=name, card=self._card)
-        log.info("%s is ready after %.1f s", name, time.perf_counter() - self._started_at)
+        log.info("%s is ready after %.1f s", name, time.time() - self._started_at)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Keys and limits change in place."""
@@ -139,6 +141,20 @@ class ModelReplica:
         self._metrics.generations[self._name] = self._backend.running()
         return serve.get_replica_context().replica_tag, self._metrics.snapshot()
 
+    async def report(self) -> bytes:
+        """How this replica is: a ReplicaReport, packed."""
+        return msgspec.msgpack.encode(
+            await status.report(
+                serve.get_replica_context().replica_tag,
+                model=self._name,
+                started_at=self._started_at,
+                in_flight=self._in_flight.now,
+                limit=self._in_flight.limit,
+                generating=self._backend.running(),
+                metrics=self._metrics,
+            )
+        )
+
     async def __del__(self) -> None:
         # Serve awaits this when a replica goes away; a failed constructor has stopped its backend itself.
         if hasattr(self, "_card"):
@@ -164,11 +180,14 @@ class GatewayReplica:
         self._door = _Door()
         self._fleet: ServeFleet | None = None
         self._self: DeploymentHandle[Any] | None = None
+        self._limit = LimitSpec().max_concurrent
+        self._started_at = time.time()
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Routes, models, keys and limits change in place; requests under way end as they began."""
         config: GatewayConfig = parse(user_config["config"])
         self._fleet = ServeFleet(config.models)
+        self._limit = _policy(user_config).limits.max_concurrent
         before = self._door.app
         door = self._door.app = wide_door(
             _policy(user_config),
@@ -191,14 +210,37 @@ class GatewayReplica:
 
     async def snapshots(self) -> list[tuple[str, bytes]]:
         """(replica, metrics) of every process behind both doors, this one's fellows included."""
-        context = serve.get_replica_context()
-        if self._self is None:
-            self._self = serve.get_deployment_handle(context.deployment, context.app_name)
-        own, models = await asyncio.gather(broadcast(self._self, "snapshot"), self._models().snapshots())
+        own, models = await asyncio.gather(broadcast(self._fellows(), "snapshot"), self._models().snapshots())
         return [*own, *models]
+
+    async def report(self) -> FleetReport:
+        """How every process behind both doors is, and what the cluster says of what should be there."""
+        own, models, applications = await asyncio.gather(
+            broadcast(self._fellows(), "own_report"), self._models().reports(), deployed()
+        )
+        replicas = [msgspec.msgpack.decode(one, type=ReplicaReport) for one in (*own, *models)]
+        return FleetReport(replicas, *applications)
+
+    async def own_report(self) -> bytes:
+        """How this replica is: a ReplicaReport, packed."""
+        return msgspec.msgpack.encode(
+            await status.report(
+                serve.get_replica_context().replica_tag,
+                started_at=self._started_at,
+                in_flight=sum(self._metrics.in_flight.values()),
+                limit=self._limit,
+                metrics=self._metrics,
+            )
+        )
 
     async def snapshot(self) -> tuple[str, bytes]:
         return serve.get_replica_context().replica_tag, self._metrics.snapshot()
+
+    def _fellows(self) -> DeploymentHandle[Any]:
+        context = serve.get_replica_context()
+        if self._self is None:
+            self._self = serve.get_deployment_handle(context.deployment, context.app_name)
+        return self._self
 
     def _models(self) -> ServeFleet:
         if self._fleet is None:

@@ -15,6 +15,7 @@ from gateway.errors import Unavailable
 from gateway.ingress.doors import DoorPolicy, fast_lane, wide_door
 from gateway.ingress.limits import InFlight
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.status import FleetReport, report
 from gateway.plugins import Plugins
 from gateway.testing import AppClient
 from gateway.types import ASGIApp, ModelCard, RequestRecord
@@ -45,6 +46,18 @@ class EchoFleet:
 
     async def snapshots(self) -> Iterable[tuple[str, bytes]]:
         return [("r1", self.metrics.snapshot())]
+
+    async def report(self) -> FleetReport:
+        counted = Metrics()
+        replicas = [
+            await report(f"{name}-r1", model=name, started_at=0.0, in_flight=0, limit=64, generating=backend.running(),
+                   metrics=counted)
+            for name, backend in self.backends.items()
+            if name not in self._down
+        ]  # fmt: skip
+        in_flight = sum(self.metrics.in_flight.values())
+        door = await report("r1", started_at=1.0, in_flight=in_flight, limit=None, metrics=self.metrics)
+        return FleetReport([door, *replicas])
 
 
 class Doors:
