@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from tests.running import Gateway
+from tests.running import Gateway, run
 
 pytestmark = pytest.mark.slow
 
@@ -184,6 +185,26 @@ def test_models_health_and_metrics_cover_everything(gateway: Gateway) -> None:
     page = httpx.get(f"{gateway.url}/metrics").text
     for door in ("wide", "lane"):
         assert f'gateway_requests_total{{door="{door}",model="echo",outcome="ok"' in page
+
+
+def test_status_says_of_every_replica_how_it_is_and_what_failed_last(gateway: Gateway) -> None:
+    body = {"model": "broken", "prompt": "never-shown", "stream": True}
+    httpx.post(f"{gateway.url}/m/broken/v1/completions", json=body, headers={"x-request-id": "broken-1"})
+    answer = httpx.get(f"{gateway.url}/status", timeout=30)
+    assert "never-shown" not in answer.text
+    found = answer.json()
+    models = {row["id"]: row for row in found["models"]}
+    for model in ENGINES:
+        (replica,) = models[model]["replicas"]
+        assert models[model]["replica_states"] == {"running": 1}
+        # A real model takes hundreds of megabytes, wherever its engine's process is.
+        assert replica["memory_bytes"] > 300 * 2**20
+    assert {app["id"]: app["state"] for app in found["apps"]}["playground"] == "running"
+    assert {route["id"]: route["up"] for route in found["routes"]}["backup"]
+    failed = next(error for error in found["errors"] if error["request_id"] == "broken-1")
+    assert (failed["door"], failed["target"], failed["outcome"]) == ("lane", "broken", "server_error")
+    told = run("status", "--port", str(gateway.port), "--json").stdout
+    assert json.loads(told)["details"]["object"] == "gateway.status"
 
 
 def test_the_printed_curl_line_works(gateway: Gateway) -> None:
