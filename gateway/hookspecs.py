@@ -14,12 +14,13 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
+    from gateway.adapters.sources import AdapterSourceOffer
     from gateway.apps import AppOffer
     from gateway.backend import BackendOffer
     from gateway.ingress.request import GatewayRequest
     from gateway.routing import Policy
     from gateway.sources import SourceOffer
-    from gateway.types import ModelCard, RequestRecord
+    from gateway.types import AdapterFiles, ModelCard, RequestRecord
 
 hookspec = pluggy.HookspecMarker("gateway")
 hookimpl = pluggy.HookimplMarker("gateway")
@@ -34,6 +35,11 @@ def register_backends(register: Callable[[BackendOffer], None]) -> None:
 @hookspec
 def register_model_sources(register: Callable[[SourceOffer], None]) -> None:
     """Offer schemes that models can use in `source:`. Called once at load."""
+
+
+@hookspec
+def register_adapter_sources(register: Callable[[AdapterSourceOffer], None]) -> None:
+    """Offer schemes that fine-tuned adapters can come from. Called once at load."""
 
 
 @hookspec
@@ -74,6 +80,16 @@ async def backend_started(name: str, card: ModelCard) -> None:
 @hookspec
 async def backend_stopping(name: str) -> None:
     """Watch a model replica that goes away. Called in the replica, before its engine stops."""
+
+
+@hookspec
+async def adapter_loaded(name: str, adapter: AdapterFiles) -> None:
+    """Watch an adapter that answers from now on. Called in every replica of the model that has loaded it."""
+
+
+@hookspec
+async def adapter_evicted(name: str, id: str) -> None:
+    """Watch an adapter that is in memory no longer. Called in every replica of the model that has let it go."""
 
 
 @hookspec

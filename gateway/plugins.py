@@ -14,6 +14,7 @@ from gateway import hookspecs
 from gateway.errors import PluginError
 
 if TYPE_CHECKING:
+    from gateway.adapters.sources import AdapterSourceOffer
     from gateway.apps import AppOffer
     from gateway.backend import BackendOffer
     from gateway.routing import Policy
@@ -61,6 +62,7 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.backends: Shelf[BackendOffer] = Shelf("backend")
         self.sources: Shelf[SourceOffer] = Shelf("model source")
+        self.adapter_sources: Shelf[AdapterSourceOffer] = Shelf("adapter source")
         self.policies: Shelf[Policy] = Shelf("policy")
         self.apps: Shelf[AppOffer] = Shelf("app")
         for name, module in modules:
@@ -95,6 +97,9 @@ class Plugins:
         def source(offer: SourceOffer) -> None:
             self.sources.put(offer.scheme, offer, name)
 
+        def adapter_source(offer: AdapterSourceOffer) -> None:
+            self.adapter_sources.put(offer.scheme, offer, name)
+
         def policy(policy: str, offer: Policy) -> None:
             self.policies.put(policy, offer, name)
 
@@ -104,6 +109,7 @@ class Plugins:
         offers: dict[str, Callable[..., None]] = {
             "register_backends": backend,
             "register_model_sources": source,
+            "register_adapter_sources": adapter_source,
             "register_policies": policy,
             "register_apps": app,
         }
@@ -117,6 +123,9 @@ class Plugins:
 
     def source(self, scheme: str) -> SourceOffer:
         return self.sources.get(scheme, self.broken)
+
+    def adapter_source(self, scheme: str) -> AdapterSourceOffer:
+        return self.adapter_sources.get(scheme, self.broken)
 
     def policy(self, name: str) -> Policy:
         return self.policies.get(name, self.broken)
@@ -153,8 +162,13 @@ class Plugins:
 def load(points: Iterable[EntryPoint] | None = None) -> Plugins:
     """Import every installed plugin, ours too: all come by entry point. One that fails is kept with its reason."""
     from gateway import routing, sources
+    from gateway.adapters import sources as adapter_sources
 
-    modules: list[tuple[str, Any]] = [("gateway.sources", sources), ("gateway.routing", routing)]
+    modules: list[tuple[str, Any]] = [
+        ("gateway.sources", sources),
+        ("gateway.adapters", adapter_sources),
+        ("gateway.routing", routing),
+    ]
     broken: dict[str, str] = {}
     seen: set[str] = set()
     for point in sorted(points if points is not None else entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):

@@ -107,7 +107,7 @@ def _in_path(reference: str) -> Path:
     return path
 
 
-def _in_package(reference: str) -> Path:
+def in_package(reference: str) -> Path:
     """`DISTRIBUTION/FILE`: a file of an installed distribution, found by the end of its path. Imports nothing."""
     from importlib.metadata import PackageNotFoundError, files
 
@@ -160,5 +160,5 @@ def _in_hub(reference: str) -> Path:
 
 @hookimpl
 def register_model_sources(register: Callable[[SourceOffer], None]) -> None:
-    for scheme, locate in {"path": _in_path, "package": _in_package, "hf": _in_hub}.items():
+    for scheme, locate in {"path": _in_path, "package": in_package, "hf": _in_hub}.items():
         register(SourceOffer(scheme, locate))

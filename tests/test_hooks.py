@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from gateway import hookspecs
+from gateway.adapters.sources import AdapterSourceOffer
 from gateway.apps import AppContext, AppOffer
 from gateway.backend import Backend, BackendContext, BackendOffer
 from gateway.errors import Forbidden
@@ -21,7 +22,7 @@ from gateway.hookspecs import hookimpl
 from gateway.ingress.request import GatewayRequest
 from gateway.plugins import Plugins
 from gateway.sources import SourceOffer
-from gateway.types import ASGIApp, ModelCard, RequestRecord, Target
+from gateway.types import AdapterFiles, ASGIApp, ModelCard, RequestRecord, Target
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "gateway_spec")}
 DOCS = (Path(__file__).parents[1] / "plugins" / "README.md").read_text(encoding="utf-8")
@@ -56,6 +57,16 @@ async def model_sources() -> None:
         register(SourceOffer("disk", Path))
 
     assert loaded(register_model_sources).source("disk").locate("a/b") == Path("a/b")
+
+
+async def adapter_sources() -> None:
+    def fetch(reference: str, folder: Path) -> None:
+        (folder / reference).write_text("")
+
+    def register_adapter_sources(register: Callable[[AdapterSourceOffer], None]) -> None:
+        register(AdapterSourceOffer("vault", fetch))
+
+    assert loaded(register_adapter_sources).adapter_source("vault").fetch is fetch
 
 
 async def policies() -> None:
@@ -154,6 +165,26 @@ async def stopping() -> None:
     assert seen == ["a"]
 
 
+async def came() -> None:
+    seen: list[tuple[str, int]] = []
+
+    async def adapter_loaded(name: str, adapter: AdapterFiles) -> None:
+        seen.append((name, adapter.rank))
+
+    await loaded(adapter_loaded).watch("adapter_loaded", name="a", adapter=AdapterFiles("s@1-0", Path(), "0", 8))
+    assert seen == [("a", 8)]
+
+
+async def went() -> None:
+    seen: list[str] = []
+
+    async def adapter_evicted(id: str) -> None:
+        seen.append(id)
+
+    await loaded(adapter_evicted).watch("adapter_evicted", name="a", id="s@1-0")
+    assert seen == ["s@1-0"]
+
+
 RECORD = RequestRecord("id", "wide", "/v1/completions", "a", "a", 200, "ok", False, 0.0, 0.1, 0.1)
 
 
@@ -176,6 +207,7 @@ async def finished() -> None:
 EXERCISES = {
     "register_backends": backends,
     "register_model_sources": model_sources,
+    "register_adapter_sources": adapter_sources,
     "register_policies": policies,
     "register_apps": apps,
     "register_metrics": metrics,
@@ -184,6 +216,8 @@ EXERCISES = {
     "guard_request": guards,
     "backend_started": started,
     "backend_stopping": stopping,
+    "adapter_loaded": came,
+    "adapter_evicted": went,
     "request_finished": finished,
 }
 
