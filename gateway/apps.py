@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.types import ASGIApp
+
+if TYPE_CHECKING:
+    from gateway.tabs import TabOffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class AppContext:
     """Where the app is mounted: `/playground`. Requests arrive with `path` whole and `root_path` set to this."""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The app's settings in the config; it refuses those that it does not know."""
+    tabs: Sequence[TabOffer] = ()
+    """What plugins offer by `register_tabs`; the playground shows them all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ def plugins(as_json: AsJson = False) -> None:
     found = registry.load()
     rows = [
         (shelf.kind, name, shelf.brought_by[name])
-        for shelf in (found.backends, found.sources, found.adapter_sources, found.policies, found.apps)
+        for shelf in (found.backends, found.sources, found.adapter_sources, found.policies, found.apps, found.tabs)
         for name in sorted(shelf.offers)
     ]
     if as_json:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.ingress.request import GatewayRequest
     from gateway.routing import Policy
     from gateway.sources import SourceOffer
+    from gateway.tabs import TabOffer
     from gateway.types import AdapterFiles, ModelCard, RequestRecord
 
 hookspec = pluggy.HookspecMarker("gateway")
@@ -50,6 +51,11 @@ def register_policies(register: Callable[[str, Policy], None]) -> None:
 @hookspec
 def register_apps(register: Callable[[AppOffer], None]) -> None:
     """Offer Serve applications under a route prefix, named in `apps:`. Called once at load."""
+
+
+@hookspec
+def register_tabs(register: Callable[[TabOffer], None]) -> None:
+    """Offer tabs of the playground; each that is installed is shown. Called once at load."""
 
 
 @hookspec

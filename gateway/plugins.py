@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.backend import BackendOffer
     from gateway.routing import Policy
     from gateway.sources import SourceOffer
+    from gateway.tabs import TabOffer
 
 log = logging.getLogger("gateway.plugins")
 
@@ -65,6 +66,7 @@ class Plugins:
         self.adapter_sources: Shelf[AdapterSourceOffer] = Shelf("adapter source")
         self.policies: Shelf[Policy] = Shelf("policy")
         self.apps: Shelf[AppOffer] = Shelf("app")
+        self.tabs: Shelf[TabOffer] = Shelf("tab")
         for name, module in modules:
             self._register(name, module)
         for name, plugin in list(self._registered()):
@@ -106,12 +108,16 @@ class Plugins:
         def app(offer: AppOffer) -> None:
             self.apps.put(offer.name, offer, name)
 
+        def tab(offer: TabOffer) -> None:
+            self.tabs.put(offer.name, offer, name)
+
         offers: dict[str, Callable[..., None]] = {
             "register_backends": backend,
             "register_model_sources": source,
             "register_adapter_sources": adapter_source,
             "register_policies": policy,
             "register_apps": app,
+            "register_tabs": tab,
         }
         for hook, register in offers.items():
             for implementation in getattr(self.manager.hook, hook).get_hookimpls():

@@ -17,11 +17,12 @@ from gateway import hookspecs
 from gateway.adapters.sources import AdapterSourceOffer
 from gateway.apps import AppContext, AppOffer
 from gateway.backend import Backend, BackendContext, BackendOffer
-from gateway.errors import Forbidden
+from gateway.errors import Forbidden, PluginError
 from gateway.hookspecs import hookimpl
 from gateway.ingress.request import GatewayRequest
 from gateway.plugins import Plugins
 from gateway.sources import SourceOffer
+from gateway.tabs import PageContext, TabOffer
 from gateway.types import AdapterFiles, ASGIApp, ModelCard, RequestRecord, Target
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "gateway_spec")}
@@ -87,6 +88,19 @@ async def apps() -> None:
         register(AppOffer("page", build))
 
     assert loaded(register_apps).app("page").build is build
+
+
+async def tabs() -> None:
+    def build(context: PageContext) -> None:
+        raise NotImplementedError
+
+    def register_tabs(register: Callable[[TabOffer], None]) -> None:
+        register(TabOffer("mine", "Mine", 90, build))
+
+    found = loaded(register_tabs)
+    assert found.tabs.offers["mine"].build is build
+    with pytest.raises(PluginError, match="tab 'mine' is offered by 'p0' and by 'p1'"):
+        loaded(register_tabs, register_tabs)
 
 
 async def metrics() -> None:
@@ -210,6 +224,7 @@ EXERCISES = {
     "register_adapter_sources": adapter_sources,
     "register_policies": policies,
     "register_apps": apps,
+    "register_tabs": tabs,
     "register_metrics": metrics,
     "register_scorers": scorers,
     "register_commands": commands,

@@ -253,8 +253,10 @@ class AppReplica:
     """A plugin's app under its route prefix, in a process of its own."""
 
     async def __init__(self, name: str, context: Mapping[str, Any]) -> None:
-        offer = plugins.load().app(name)
-        app = await asyncio.to_thread(offer.build, AppContext(**context))
+        found = plugins.load()
+        offer = found.app(name)
+        tabs = tuple(found.tabs.offers.values())
+        app = await asyncio.to_thread(offer.build, AppContext(**context, tabs=tabs))
         self._app = AppDoor(app, protected=offer.protected)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:

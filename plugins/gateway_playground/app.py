@@ -76,7 +76,7 @@ def build(context: AppContext) -> ASGIApp:
     outer = FastAPI(lifespan=lifespan, openapi_url=None)
     gr.mount_gradio_app(  # pyright: ignore[reportUnknownMemberType]
         outer,
-        build_page(options, client),
+        build_page(options, client, context.tabs),
         path="/",
         footer_links=[],
         # Gradio would keep every run's inputs in the browser's database, the key among them.

@@ -1,86 +1,16 @@
-"""Talks to the gateway as any client does: lists models, streams chat answers. Knows no page and keeps no key."""
+"""The gateway's public HTTP API as tabs ask it (`gateway.tabs.PageClient`). Knows no page and keeps no key."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from gateway_playground.failures import AskError, message_in, of_status, of_transport
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """One row of `/v1/models`: a model, a route or an adapter."""
-
-    name: str
-    path: str
-    """Where to ask it: `/m/<model>/v1`, the fast lane, where the row names one, else `/v1`."""
-    up: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One chat request."""
-
-    model: str
-    path: str
-    messages: list[dict[str, str]]
-    temperature: float
-    max_tokens: int
-    key: str
-
-    def body(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "messages": self.messages,
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-
-    def __repr__(self) -> str:
-        # A key must not reach a log through a traceback's locals or a debugger's print.
-        return f"Question(model={self.model!r}, messages={len(self.messages)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one event of a stream brought."""
-
-    text: str = ""
-    reasoning: str = ""
-    target: str = ""
-    """Who answers, by `x-gateway-target`; in the first piece only."""
-    completion_tokens: int | None = None
-    """The whole answer's tokens, as the backend counted them; in the last piece only."""
-    finish_reason: str = ""
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    completion_tokens: int | None = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: Any = None
+from gateway.tabs import AskError
+from gateway_playground.failures import message_in, of_status, of_transport
 
 
 class GatewayClient:
@@ -99,50 +29,68 @@ class GatewayClient:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def models(self, key: str) -> list[ServedModel]:
-        """What is served, in the gateway's order. Raises AskError."""
+    async def models(self, key: str) -> list[dict[str, Any]]:
+        """What is served, in the gateway's order: the rows of `/v1/models`, each with its `path`. Raises AskError."""
         try:
-            answer = await self._http.get("/v1/models", headers=_headers(key), timeout=10)
-        except httpx.HTTPError as error:
-            raise of_transport(error, self.base_url) from error
-        if answer.status_code != 200:
-            raise of_status(answer.status_code, answer.content, answer.headers, with_key=bool(key))
-        try:
-            rows = cast("list[dict[str, Any]]", msgspec.json.decode(answer.content)["data"])
-            return [_served(row) for row in rows]
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+            rows = cast("list[dict[str, Any]]", (await self.get("/v1/models", key))["data"])
+            return [{**row, "id": str(row["id"]), "path": _path(row)} for row in rows]
+        except (KeyError, TypeError, AttributeError) as error:
             raise AskError(f"What answers at {self.base_url} is not a gateway.") from error
 
-    async def ask(self, question: Question) -> AsyncGenerator[Piece]:
-        """Stream one answer. Closing the generator closes the connection, which ends the generation at the server.
+    async def get(self, path: str, key: str) -> Any:
+        """As `gateway.tabs.PageClient`."""
+        return self._decoded(await self._whole("GET", path, key))
 
-        Raises AskError, also in the middle of an answer.
-        """
+    async def get_text(self, path: str, key: str) -> str:
+        """As `gateway.tabs.PageClient`."""
+        return (await self._whole("GET", path, key)).text
+
+    async def send(self, method: str, path: str, key: str, body: Any = None) -> Any:
+        """As `gateway.tabs.PageClient`."""
+        answer = await self._whole(method, path, key, body)
+        return self._decoded(answer) if answer.content else None
+
+    async def events(
+        self, path: str, key: str, body: Any, told: dict[str, str] | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """As `gateway.tabs.PageClient`."""
         started = False
         try:
-            url = f"{question.path}/chat/completions"
-            async with self._http.stream("POST", url, json=question.body(), headers=_headers(question.key)) as answer:
+            async with self._http.stream("POST", path, json=body, headers=_headers(key)) as answer:
                 if answer.status_code != 200:
-                    body = await answer.aread()
-                    raise of_status(
-                        answer.status_code, body, answer.headers, model=question.model, with_key=bool(question.key)
-                    )
-                yield Piece(target=answer.headers.get("x-gateway-target", ""))
-                finished = False
+                    said = await answer.aread()
+                    model = str(body.get("model", ""))
+                    raise of_status(answer.status_code, said, answer.headers, model=model, with_key=bool(key))
+                if told is not None:
+                    told.update(answer.headers)
                 async for line in answer.aiter_lines():
                     if not line.startswith("data:"):
                         continue
                     data = line[5:].strip()
                     if data == "[DONE]":
                         return
-                    piece = _piece(data)
-                    started = started or bool(piece.text)
-                    finished = finished or bool(piece.finish_reason)
-                    yield piece
-                if not finished:
-                    raise AskError("The connection to the model was lost: the answer is not complete.")
+                    started = True
+                    yield _event(data)
+                raise AskError("The connection to the model was lost: the answer is not complete.")
         except httpx.HTTPError as error:
             raise of_transport(error, self.base_url, started=started) from error
+
+    async def _whole(self, method: str, path: str, key: str, body: Any = None) -> httpx.Response:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = _headers(key) if content is None else {**_headers(key), "content-type": "application/json"}
+        try:
+            answer = await self._http.request(method, path, headers=headers, content=content)
+        except httpx.HTTPError as error:
+            raise of_transport(error, self.base_url) from error
+        if answer.status_code >= 300:
+            raise of_status(answer.status_code, answer.content, answer.headers, with_key=bool(key))
+        return answer
+
+    def _decoded(self, answer: httpx.Response) -> Any:
+        try:
+            return msgspec.json.decode(answer.content)
+        except msgspec.DecodeError as error:
+            raise AskError(f"What answers at {self.base_url}{answer.url.path} is not JSON.") from error
 
 
 def _headers(key: str) -> dict[str, str]:
@@ -153,28 +101,20 @@ def _headers(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def _served(row: dict[str, Any]) -> ServedModel:
-    facts: dict[str, Any] = row.get("gateway") or {}
+def _path(row: dict[str, Any]) -> str:
+    """Where to ask a model: `/m/<model>/v1`, the fast lane, where its row names one, else `/v1`."""
     # The address is the one outside clients use; from here the same path leads there on this machine, and a key
     # can never be sent to another host.
+    facts: dict[str, Any] = row.get("gateway") or {}
     path = urlsplit(str(facts.get("url") or "")).path.rstrip("/") or "/v1"
-    if not path.endswith("/v1"):
-        path += "/v1"
-    return ServedModel(name=str(row["id"]), path=path, up=facts.get("up") is not False)
+    return path if path.endswith("/v1") else path + "/v1"
 
 
-def _piece(data: str) -> Piece:
+def _event(data: str) -> dict[str, Any]:
     try:
-        chunk = msgspec.json.decode(data, type=_Chunk)
+        event = msgspec.json.decode(data, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise AskError("The model sent something that is not an answer.") from error
-    if chunk.error is not None:
-        said = message_in({"error": chunk.error})
-        raise AskError(f"The answer broke off: {said or 'the model failed'}")
-    choice = chunk.choices[0] if chunk.choices else _Choice()
-    return Piece(
-        text=choice.delta.content or "",
-        reasoning=choice.delta.reasoning or choice.delta.reasoning_content or "",
-        completion_tokens=chunk.usage.completion_tokens if chunk.usage else None,
-        finish_reason=choice.finish_reason or "",
-    )
+    if event.get("error") is not None:
+        raise AskError(f"The answer broke off: {message_in(event) or 'the model failed'}")
+    return event

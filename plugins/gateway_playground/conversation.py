@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from gateway_playground.client import GatewayClient, Piece, Question
-from gateway_playground.failures import AskError
+from gateway.tabs import AskError, PageClient
 from gateway_playground.pace import Paced
+from gateway_playground.question import Piece, Question, ask
 
 UPDATE_S = 0.05
 """Twenty updates a second look like a stream to a person; each costs the page's process about a millisecond."""
@@ -89,14 +89,14 @@ class Conversation:
         if self.streaming is not None:
             self.streaming.stop()
 
-    async def answer(self, client: GatewayClient, question: Question) -> AsyncGenerator[Turn]:
+    async def answer(self, client: PageClient, question: Question) -> AsyncGenerator[Turn]:
         """Stream the last turn's answer into it; gives the turn each time it has grown, and once when it is done."""
         turn = self.turns[-1]
         asked_at = time.perf_counter()
 
         async def timed() -> AsyncGenerator[tuple[Piece, float]]:
             # Stamped as it arrives, not as it is shown.
-            async with aclosing(client.ask(question)) as pieces:
+            async with aclosing(ask(client, question)) as pieces:
                 async for piece in pieces:
                     yield piece, time.perf_counter() - asked_at
 

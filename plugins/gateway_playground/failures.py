@@ -7,24 +7,22 @@ from typing import cast
 import httpx
 import msgspec
 
-
-class AskError(Exception):
-    """An answer that did not come, or broke off. `message` is for the person and says what to do."""
-
-    def __init__(self, message: str, *, needs_key: bool = False) -> None:
-        super().__init__(message)
-        self.message = message
-        self.needs_key = needs_key
+from gateway.tabs import AskError
 
 
 def of_status(status: int, body: bytes, headers: httpx.Headers, *, model: str = "", with_key: bool = False) -> AskError:
     """The failure behind an answer that is not a 200."""
-    said = told(body)
+    failure = _of_status(status, told(body), headers, model, with_key)
+    failure.status = status
+    return failure
+
+
+def _of_status(status: int, said: str, headers: httpx.Headers, model: str, with_key: bool) -> AskError:
     match status:
         case 401 if with_key:
-            return AskError("The gateway does not know this key. Check it under Settings.", needs_key=True)
+            return AskError("The gateway does not know this key. Check it under API key.", needs_key=True)
         case 401:
-            return AskError("This gateway needs a key. Enter yours under Settings.", needs_key=True)
+            return AskError("This gateway needs a key. Enter yours under API key.", needs_key=True)
         case 403:
             return AskError(f"Not allowed: {said or 'this key may not do that'}.")
         case 404:

@@ -127,6 +127,10 @@ class PlaygroundPage:
         """What stands over the conversation when models cannot be listed."""
         return self.page.locator("#notice [role=alert]")
 
+    def turn_to(self, tab: str) -> None:
+        """Show the tab of this title."""
+        self.page.get_by_role("tab", name=tab, exact=True).click()
+
     def send(self, text: str) -> None:
         self.prompt.fill(text)
         self.send_button.click()
@@ -165,9 +169,11 @@ class PlaygroundPage:
 
     def set_key(self, key: str) -> None:
         """Type a key and leave its field, upon which the page lists the models anew."""
-        self.open_settings()
-        self.page.get_by_label("API key", exact=True).fill(key)
-        self.page.get_by_label("API key", exact=True).press("Enter")
+        field = self.page.locator("#key input")
+        if not field.is_visible():
+            self.page.get_by_role("button", name="API key").click()
+        field.fill(key)
+        field.press("Enter")
 
     def set_system_prompt(self, text: str) -> None:
         self.open_settings()

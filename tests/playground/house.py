@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +20,9 @@ from gateway.ingress.auth import hash_keys
 from gateway.ingress.doors import DoorPolicy, fast_lane, wide_door
 from gateway.ingress.limits import InFlight
 from gateway.ingress.metrics import Metrics
-from gateway.plugins import Plugins
+from gateway.plugins import Plugins, load
 from gateway.routing import RouteTable, first
+from gateway.tabs import TabOffer
 from gateway.types import ASGIApp, Message, ModelCard, Receive, Scope, Send, Target
 from gateway_echo.backend import EchoBackend
 from gateway_playground.app import build
@@ -35,6 +36,10 @@ MODELS: dict[str, dict[str, Any]] = {
 ROUTES = {"any": ("quick",)}
 
 
+def installed_tabs() -> Sequence[TabOffer]:
+    return tuple(load().tabs.offers.values())
+
+
 @dataclass
 class House:
     """Its ASGI app, and what came in: an observer in front of the real doors."""
@@ -42,6 +47,7 @@ class House:
     base_url: str
     keys: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tabs: Sequence[TabOffer] = field(default_factory=installed_tabs)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """(path, body) of every chat request, in order."""
     backends: dict[str, Backend] = field(default_factory=dict)
@@ -61,7 +67,7 @@ class House:
             name: fast_lane(policy, model=name, app=backend.app, in_flight=InFlight(64, name), **shared)
             for name, backend in self.backends.items()
         }
-        self._playground = build(AppContext(self.base_url, "/playground", self.options))
+        self._playground = build(AppContext(self.base_url, "/playground", self.options, self.tabs))
 
     async def cards(self) -> Mapping[str, ModelCard | None]:
         return {name: backend.card() for name, backend in self.backends.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -12,7 +13,9 @@ from starlette.routing import Mount
 
 import gateway_playground
 from gateway.apps import AppContext, AppOffer
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, PluginError
+from gateway.plugins import load
+from gateway.tabs import PageContext, TabOffer
 from gateway.types import ASGIApp, Receive, Scope, Send
 from gateway_playground import options
 from gateway_playground.app import build
@@ -83,7 +86,7 @@ async def test_the_title_is_a_choice_and_cannot_be_markup():
     ) as http:
         config = (await http.get("/playground/config")).json()
         assert config["title"] == "A <b>"
-        assert any("<h1>A &lt;b></h1>" in str(part["props"].get("value")) for part in config["components"])
+        assert any("<h1>A &lt;b&gt;</h1>" in str(part["props"].get("value")) for part in config["components"])
 
 
 def test_unknown_and_wrong_options_are_all_told():
@@ -92,3 +95,37 @@ def test_unknown_and_wrong_options_are_all_told():
     lines = caught.value.message.splitlines()
     assert "playground: options.titel: unknown setting" in lines
     assert any(line.startswith("playground: options.temperature:") for line in lines) and len(lines) == 2
+
+
+async def test_a_tab_that_cannot_be_built_shows_why_and_leaves_nothing_behind():
+    def half_built(context: PageContext) -> None:
+        import gradio as gr
+
+        with gr.Row():
+            button = gr.Button("of the broken tab")
+            button.click(lambda: None)
+            context.picker(label="of the broken tab")
+            raise ValueError("no <such> thing")
+
+    def sound(context: PageContext) -> None:
+        import gradio as gr
+
+        gr.Markdown("of the sound tab")
+
+    tabs = (TabOffer("broken", "Broken", 5, half_built), TabOffer("sound", "Sound", 10, sound))
+    async with client(behind_a_prefix(build(AppContext("http://127.0.0.1:9", "/playground", tabs=tabs)))) as http:
+        config = (await http.get("/playground/config")).json()
+    shown = json.dumps(config["components"])
+    assert "This tab could not be built (ValueError: no &lt;such&gt; thing)" in shown
+    assert "of the sound tab" in shown and "of the broken tab" not in shown
+    titles = [part["props"]["label"] for part in config["components"] if part["type"] == "tabitem"]
+    assert titles == ["Broken", "Sound"]
+    ids = {part["id"] for part in config["components"]}
+    assert all(set(event["inputs"]) | set(event["outputs"]) <= ids for event in config["dependencies"])
+
+
+def test_our_own_tabs_come_by_the_hook():
+    offers = load().tabs
+    assert offers.brought_by["chat"] == "playground"
+    with pytest.raises(PluginError, match=r"no tab 'nothing'; there are: .*chat"):
+        offers.get("nothing", {})

@@ -9,8 +9,10 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-from gateway_playground.client import GatewayClient, Question
-from gateway_playground.failures import AskError, of_status, told
+from gateway.tabs import AskError
+from gateway_playground.client import GatewayClient
+from gateway_playground.failures import of_status, told
+from gateway_playground.question import Question, ask
 from tests.playground.house import House
 
 
@@ -22,11 +24,11 @@ async def client(house: House) -> AsyncGenerator[GatewayClient]:
 
 
 def question(model: str, text: str, path: str | None = None, key: str = "") -> Question:
-    return Question(model, path or f"/m/{model}/v1", [{"role": "user", "content": text}], 0, 200, key)
+    return Question(model, path or f"/m/{model}/v1", [{"role": "user", "content": text}], {"max_tokens": 200}, key)
 
 
 async def test_an_answer_comes_with_its_count_and_its_target(client: GatewayClient):
-    pieces = [piece async for piece in client.ask(question("slow", "hello"))]
+    pieces = [piece async for piece in ask(client, question("slow", "hello"))]
     assert "".join(piece.text for piece in pieces) == "hello"
     assert pieces[0].target == "slow"
     counts = [piece.completion_tokens for piece in pieces if piece.completion_tokens is not None]
@@ -35,7 +37,7 @@ async def test_an_answer_comes_with_its_count_and_its_target(client: GatewayClie
 
 
 async def test_closing_ends_the_generation(client: GatewayClient, house: House):
-    async with aclosing(client.ask(question("slow", "long " * 30))) as pieces:
+    async with aclosing(ask(client, question("slow", "long " * 30))) as pieces:
         async for piece in pieces:
             if piece.text:
                 break
@@ -48,14 +50,14 @@ async def test_closing_ends_the_generation(client: GatewayClient, house: House):
 
 
 async def test_models_name_their_fast_lanes(client: GatewayClient):
-    paths = {model.name: model.path for model in await client.models("")}
+    paths = {model["id"]: model["path"] for model in await client.models("")}
     assert paths["quick"] == "/m/quick/v1"
     assert paths["any"] == "/v1"
 
 
 async def test_a_missing_model_and_an_odd_key_are_told(client: GatewayClient):
     with pytest.raises(AskError, match="nobody"):
-        _ = [piece async for piece in client.ask(question("nobody", "x", "/v1"))]
+        _ = [piece async for piece in ask(client, question("nobody", "x", "/v1"))]
     with pytest.raises(AskError, match="not a key"):
         await client.models("clé\n")
 

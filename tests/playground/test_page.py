@@ -142,9 +142,9 @@ def test_scripts_and_images_in_prompts_and_answers_do_nothing(tab: PlaygroundPag
 
 def test_a_locked_gateway_asks_for_a_key_and_takes_the_right_one(browser: Browser, locked_house: House):
     tab = PlaygroundPage.tab(browser, f"{locked_house.base_url}/playground").open(models=False)
-    expect(tab.notice).to_have_text("This gateway needs a key. Enter yours under Settings.")
+    expect(tab.notice).to_have_text("This gateway needs a key. Enter yours under API key.")
     tab.set_key("wrong")
-    expect(tab.notice).to_have_text("The gateway does not know this key. Check it under Settings.")
+    expect(tab.notice).to_have_text("The gateway does not know this key. Check it under API key.")
     tab.set_key(KEY)
     expect(tab.model).to_have_value("quick")
     expect(tab.notice).to_have_count(0)
