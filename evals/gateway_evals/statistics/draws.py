@@ -38,11 +38,11 @@ def _by_group(values: Array, groups: Sequence[Hashable] | None) -> tuple[Array, 
         return np.ones_like(values), values, values**2
     numbers: dict[Hashable, int] = {}
     index = np.asarray([numbers.setdefault(group, len(numbers)) for group in groups])
-    return (
-        np.bincount(index).astype(np.float64),
-        np.bincount(index, weights=values),
-        np.bincount(index, weights=values**2),
-    )
+    counts, sums, squares = (np.zeros(len(numbers)) for _ in range(3))
+    np.add.at(counts, index, 1.0)
+    np.add.at(sums, index, values)
+    np.add.at(squares, index, values**2)
+    return counts, sums, squares
 
 
 def _places(count: int, rounds: int, seed: int) -> Iterator[Any]:
