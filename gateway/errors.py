@@ -10,6 +10,7 @@ GatewayError
 ├── NotFound                404
 │   └── ModelNotFound       404   model_not_found
 ├── MethodNotAllowed        405   the page exists, but not for this method
+├── Conflict                409   it is there already, or is no longer what it was
 ├── BodyTooLarge            413
 ├── TooManyRequests         429   carries Retry-After
 ├── BackendFailed           502   a target answered with something broken
@@ -116,6 +117,14 @@ class MethodNotAllowed(GatewayError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+
+
+class Conflict(GatewayError):
+    """What is asked does not fit the state of things: it exists already, or is over."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
 
 
 class BodyTooLarge(GatewayError):

@@ -275,13 +275,13 @@ def test_every_example_of_the_docs_runs() -> None:
         assert any(hasattr(value, "gateway_impl") for value in vars(module).values()), example
 
 
-@pytest.mark.parametrize("plugin", ["echo", "vllm", "onnx", "torch", "playground"])
+@pytest.mark.parametrize("plugin", ["echo", "vllm", "onnx", "torch", "playground", "evals"])
 def test_the_docs_name_every_option_with_its_default(plugin: str) -> None:
     from importlib import import_module
 
     from pydantic import BaseModel
 
-    options = import_module(f"gateway_{plugin}.options")
+    options = import_module("gateway_evals.server.options" if plugin == "evals" else f"gateway_{plugin}.options")
     (model,) = [
         value
         for value in vars(options).values()

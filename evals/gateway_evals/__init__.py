@@ -1,4 +1,4 @@
-"""The evaluation harness as a plugin: commands, metrics and scorers. Imports nothing but the hook marker."""
+"""The evaluation harness as a plugin: commands, metrics, scorers and an app. Imports nothing but the hook marker."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from gateway.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     import typer
+
+    from gateway.apps import AppContext, AppOffer
+    from gateway.types import ASGIApp
 
 
 @hookimpl
@@ -35,3 +38,17 @@ def register_scorers(register: Callable[[str, Callable[..., object]], None]) -> 
 
     for name, factory in offers.SCORERS.items():
         register(name, factory)
+
+
+@hookimpl
+def register_apps(register: Callable[[AppOffer], None]) -> None:
+    """The evaluations' HTTP API."""
+    from gateway.apps import AppOffer
+
+    register(AppOffer("evals", _app, memory_gb=0.3, protected=True))
+
+
+def _app(context: AppContext) -> ASGIApp:
+    from gateway_evals.server.app import build
+
+    return build(context)

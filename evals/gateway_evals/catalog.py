@@ -1,10 +1,11 @@
-"""The suites that ship with the package: in a checkout `evals/suites`, in an installed wheel `gateway_evals/suites`."""
+"""Suites by name: those of the package (`evals/suites`, in a wheel `gateway_evals/suites`) and people's own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.state import state_folder
 from gateway_evals.errors import SuiteError
 from gateway_evals.suite import Suite
 from gateway_evals.suite_file import load_suite
@@ -20,6 +21,13 @@ class Listed:
     path: Path
     suite: Suite | None
     problem: str = ""
+    own: bool = False
+    """Made by a person: it stands in `own_folder()`."""
+
+
+def own_folder() -> Path:
+    """Where the suites are that people make through the app `evals`."""
+    return state_folder() / "evals" / "suites"
 
 
 def folders() -> list[Path]:
@@ -35,22 +43,33 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for folder in folders() for path in sorted(folder.glob("*.yaml"))}
 
 
+def own() -> dict[str, Path]:
+    """Name to file."""
+    return {path.stem: path for path in sorted(own_folder().glob("*.yaml"))}
+
+
+def everything() -> dict[str, Path]:
+    """Name to file. A shipped suite keeps its name."""
+    return {**own(), **shipped()}
+
+
 def listing() -> list[Listed]:
     found: list[Listed] = []
-    for name, path in sorted(shipped().items()):
+    shelf = shipped()
+    for name, path in sorted(everything().items()):
         try:
-            found.append(Listed(name, path, load_suite(path)))
+            found.append(Listed(name, path, load_suite(path), own=name not in shelf))
         except SuiteError as error:
-            found.append(Listed(name, path, None, error.message))
+            found.append(Listed(name, path, None, error.message, own=name not in shelf))
     return found
 
 
 def find(reference: str) -> Path:
-    """A path to a YAML file, or the name of a shipped suite. Raises SuiteError that lists the names."""
+    """A path to a YAML file, or the name of a shipped suite or of one's own. Raises SuiteError that lists the names."""
     path = Path(reference)
     if path.is_file():
         return path
-    names = shipped()
+    names = everything()
     if reference in names:
         return names[reference]
     raise SuiteError(f"no file and no suite {reference!r}; suites: {', '.join(names) or 'none'}")

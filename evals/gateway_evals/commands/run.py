@@ -58,6 +58,15 @@ def run(
             show_default=False,
         ),
     ] = None,
+    progress_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--progress-file",
+            "--progress_file",
+            help="A file that says how far it is, for other programs.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a suite against served models; write results_*.json and samples_*.jsonl."""
@@ -66,6 +75,7 @@ def run(
     from gateway_evals import report, results
     from gateway_evals.client import GatewayClient
     from gateway_evals.evaluation import EvaluationPlan, choose_models, evaluate_suite, prepare
+    from gateway_evals.progress import ProgressFile, both
 
     shown = console(stderr=True)
     with errors(as_json, "stopped; what was finished stands in journal_*.jsonl of the output folder"):
@@ -93,7 +103,8 @@ def run(
 
         async def whole() -> tuple[results.RunFacts, list[results.ModelResult]]:
             async with GatewayClient(base_url, api_key, concurrency=concurrency, timeout_s=timeout) as client:
-                with report.bars(shown) as add:
+                with report.bars(shown) as bars:
+                    add = both(bars, ProgressFile(progress_file).add) if progress_file else bars
                     return await evaluate_suite(plan, client, tasks, add)
 
         facts, found = asyncio.run(whole())
