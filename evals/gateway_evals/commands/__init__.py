@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gateway_evals.commands.compare import compare
 from gateway_evals.commands.ls import list_suites
 from gateway_evals.commands.run import run
 from gateway_evals.commands.shared import UsageIsThree
@@ -18,3 +19,4 @@ cli = typer.Typer(
 cli.command("run")(run)
 cli.command("ls")(list_suites)
 cli.command("validate")(validate)
+cli.command("compare")(compare)
