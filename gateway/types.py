@@ -31,6 +31,13 @@ class Target(msgspec.Struct, frozen=True):
     model: str
     """The model's name in the config; its Serve application and its own `model` value bear the same name."""
     weight: float = 1.0
+    adapter: str = ""
+    """Id of the adapter that answers in the base's place; "" for the base."""
+
+    @property
+    def name(self) -> str:
+        """What its app is asked as `model`."""
+        return self.adapter or self.model
 
 
 class Usage(msgspec.Struct, frozen=True):
