@@ -9,10 +9,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gateway.adapters.catalog import Catalog
-from gateway.adapters.registry import Registry
 from gateway.errors import GatewayError
+
+if TYPE_CHECKING:
+    # Brings a library of databases: not before somebody has adapters.
+    from gateway.adapters.registry import Registry
 
 log = logging.getLogger("gateway.adapters")
 

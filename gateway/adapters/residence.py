@@ -155,7 +155,7 @@ class Residence:
         try:
             version = self.directory.catalog.by_id(id)
         except ModelNotFound:
-            await self.directory.look_for_more()
+            await self.directory.look()
             version = self.directory.catalog.by_id(id)
         if problem := version.problem_on(self._model):
             raise AdapterError(f"{self._model}:{version.label} cannot answer: {problem}")

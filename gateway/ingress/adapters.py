@@ -57,15 +57,15 @@ class AdapterNames:
             digests = await self._digests()
         return self._target(base if colon else "", reference, digests, unknown)
 
-    def _target(
-        self, base: str, reference: Reference, digests: Mapping[str, str], unknown: ModelNotFound
-    ) -> Target:
+    def _target(self, base: str, reference: Reference, digests: Mapping[str, str], unknown: ModelNotFound) -> Target:
         catalog = self._catalog
         if not base:
             owners = catalog.owners(reference.name, self._enabled, dict(digests))
             if not owners:
                 names = ", ".join(dict.fromkeys(f"{each.base}:{each.name}" for each in catalog.versions))
-                raise ModelNotFound(f"{unknown.message}; adapters: {names}" if names else unknown.message, param="model")
+                raise ModelNotFound(
+                    f"{unknown.message}; adapters: {names}" if names else unknown.message, param="model"
+                )
             if len(owners) > 1:
                 choices = " or ".join(f"{owner}:{reference}" for owner in owners)
                 raise ModelNotFound(f"{reference} is an adapter of several models: say {choices}", param="model")
@@ -79,7 +79,9 @@ class AdapterNames:
             raise RuntimeError("no model here takes adapters")
         return self.directory.catalog
 
-    def rows(self, cards: Mapping[str, ModelCard | None], taken: Iterable[str]) -> list[tuple[str, str, AdapterVersion]]:
+    def rows(
+        self, cards: Mapping[str, ModelCard | None], taken: Iterable[str]
+    ) -> list[tuple[str, str, AdapterVersion]]:
         """(name, model, version) of every adapter that answers now: `base:name`, and the name alone where it is unique
         and not `taken`."""
         if self.directory is None:
@@ -162,7 +164,11 @@ class AdapterPages:
         residents = await self._names.residents()
         rows: list[dict[str, Any]] = []
         for version in catalog.versions:
-            row: dict[str, Any] = {"id": f"{version.base}:{version.label}", "object": "adapter", "engine_id": version.id}
+            row: dict[str, Any] = {
+                "id": f"{version.base}:{version.label}",
+                "object": "adapter",
+                "engine_id": version.id,
+            }
             row |= msgspec.to_builtins(version)
             row["aliases"] = catalog.aliases_of(version)
             row["resident"] = [

@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from gateway.config import LimitSpec
+from gateway.ingress.adapters import AdapterNames, AdapterPages
 from gateway.ingress.auth import Authenticate
 from gateway.ingress.batches import Batches, Unsent
 from gateway.ingress.forward import Forward, by_table, only
@@ -25,6 +26,7 @@ from gateway.state import default_url, may_hold_something
 from gateway.types import ASGIApp
 
 if TYPE_CHECKING:
+    from gateway.adapters.registry import Registry
     from gateway.batches.desk import Desk
     from gateway.batches.files import Files
     from gateway.responses.archive import Archive
@@ -34,15 +36,26 @@ if TYPE_CHECKING:
 class WideDoor(Record):
     """`/v1`, and what goes on behind it without anybody waiting."""
 
-    def __init__(self, layer: Layer, batches: Batches, **settings: Any) -> None:
+    def __init__(self, layer: Layer, batches: Batches, adapters: AdapterNames | None, **settings: Any) -> None:
         super().__init__(layer, **settings)
         self._batches = batches
+        self._directory = adapters.directory if adapters is not None else None
 
     def start(self) -> None:
-        """Go on with batches that were left unfinished. In the event loop that answers requests."""
+        """Go on with batches that were left unfinished, and keep up with adapters. In the event loop that answers
+        requests."""
         self._batches.start()
+        if self._directory is not None:
+            self._directory.start()
+
+    async def adapters_changed(self) -> None:
+        """See now what has changed about adapters."""
+        if self._directory is not None:
+            await self._directory.look()
 
     async def close(self) -> None:
+        if self._directory is not None:
+            await self._directory.close()
         await self._batches.close()
         await super().close()
 
@@ -66,23 +79,35 @@ def wide_door(
     metrics: Metrics,
     plugins: Plugins,
     document: Callable[[], bytes] | None = None,
+    adapters: AdapterNames | None = None,
 ) -> WideDoor:
     """`/v1`: reads `model`, routes over many models, falls back. `app` finds a model's ASGI app by name."""
-    inner = _inner(policy, Forward(by_table(table, random.Random()), app), plugins)  # noqa: S311 (no secrets)
+    inner = _inner(policy, Forward(by_table(table, random.Random()), app, adapters), plugins)  # noqa: S311 (no secrets)
     alone = Record(Unsent(inner), door="wide", metrics=metrics, plugins=plugins)
     url = policy.store or default_url()
     batches = Batches(inner, alone, partial(_desks, url), resume=may_hold_something(url))
-    limit = Limit(batches, policy.limits, InFlight(policy.limits.max_concurrent, "This gateway"))
-    pages = Pages(limit, fleet, _behind(table), document)
-    return WideDoor(Authenticate(pages, policy.key_hashes), batches, door="wide", metrics=metrics, plugins=plugins)
+    behind = AdapterPages(batches, adapters, table.default) if adapters is not None else batches
+    limit = Limit(behind, policy.limits, InFlight(policy.limits.max_concurrent, "This gateway"))
+    pages = Pages(limit, fleet, _behind(table), document, adapters)
+    return WideDoor(
+        Authenticate(pages, policy.key_hashes), batches, adapters, door="wide", metrics=metrics, plugins=plugins
+    )
 
 
 def fast_lane(
-    policy: DoorPolicy, *, model: str, app: ASGIApp, in_flight: InFlight, metrics: Metrics, plugins: Plugins
+    policy: DoorPolicy,
+    *,
+    model: str,
+    app: ASGIApp,
+    in_flight: InFlight,
+    metrics: Metrics,
+    plugins: Plugins,
+    adapters: AdapterNames | None = None,
 ) -> Record:
     """`/m/<model>/v1`: the same layers, less routing, in front of one model's app in its own replica."""
-    forward = Forward(only(model), lambda _: app)
-    limit = Limit(_inner(policy, forward, plugins), policy.limits, in_flight)
+    inner = _inner(policy, Forward(only(model), lambda _: app, adapters), plugins)
+    behind = AdapterPages(inner, adapters, model) if adapters is not None else inner
+    limit = Limit(behind, policy.limits, in_flight)
     return Record(
         Authenticate(limit, policy.key_hashes), door="lane", metrics=metrics, plugins=plugins, prefix=f"/m/{model}"
     )
@@ -99,6 +124,13 @@ def _store(url: str) -> Store:
     from gateway.store import Store
 
     return Store(url)
+
+
+def registry_at(policy: DoorPolicy) -> Registry:
+    """The registry of adapters in the store of these doors."""
+    from gateway.adapters.registry import Registry
+
+    return Registry(_store(policy.store or default_url()))
 
 
 def _archive(url: str) -> Archive:

@@ -7,7 +7,9 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.errors import GatewayError, NotFound, Unavailable
+from gateway.adapters.residence import HEADER
+from gateway.errors import GatewayError, ModelNotFound, NotFound, Unavailable
+from gateway.ingress.adapters import AdapterNames
 from gateway.ingress.answer import AnswerFilter
 from gateway.ingress.request import ClientGone, GatewayRequest
 from gateway.routing import RouteTable
@@ -22,9 +24,9 @@ GIVES_WAY = frozenset({429, 500, 502, 503, 504})
 """A target that begins its answer with one of these gives way to the next: full, broken or down."""
 
 NOT_FORWARDED = frozenset(
-    {b"authorization", b"x-api-key", b"cookie", b"content-length", b"transfer-encoding", b"expect"}
+    {b"authorization", b"x-api-key", b"cookie", b"content-length", b"transfer-encoding", b"expect", HEADER}
 )
-"""Secrets stay here; lengths are set anew."""
+"""Secrets stay here; lengths are set anew, and which adapter answers is not for a client's header to say."""
 
 _NOT_WITH_JSON = NOT_FORWARDED | {b"content-type"}
 
@@ -64,31 +66,38 @@ def only(model: str) -> Order:
 class Forward:
     """Asks the targets that `order` names, each through the ASGI app that `app` finds for it."""
 
-    def __init__(self, order: Order, app: Callable[[str], ASGIApp]) -> None:
+    def __init__(self, order: Order, app: Callable[[str], ASGIApp], adapters: AdapterNames | None = None) -> None:
+        """`adapters`: finds who answers to a name that `order` does not know."""
         self._order = order
         self._app = app
+        self._adapters = adapters
 
     async def __call__(self, request: GatewayRequest, scope: Scope, receive: Receive, send: Send) -> None:
         path = request.path
         if not (path.startswith("/v1/") or path in ENGINE_PATHS):
             raise NotFound(f"There is no {path[:200]!r} here; the API begins at /v1")
-        targets = self._order(request)
+        try:
+            targets = self._order(request)
+        except ModelNotFound as unknown:
+            if self._adapters is None:
+                raise
+            targets = (await self._adapters.find(request.model, unknown),)
         last = len(targets) - 1
         for index, target in enumerate(targets):
             request.attempts += 1
-            if await self._ask(request, target.model, scope, receive, send, final=index == last):
+            if await self._ask(request, target, scope, receive, send, final=index == last):
                 return
 
     async def _ask(
-        self, request: GatewayRequest, model: str, scope: Scope, receive: Receive, send: Send, *, final: bool
+        self, request: GatewayRequest, target: Target, scope: Scope, receive: Receive, send: Send, *, final: bool
     ) -> bool:
         """Whether the client was answered; if not, nothing was sent to it and the next target may be asked."""
-        request.target = model
+        model = request.target = target.model
         asked = request.model or model
-        answer = _Passing(request, model, asked, send, final=final)
+        answer = _Passing(request, target, asked, send, final=final)
         try:
-            asked_scope = _scope_for(request, model, scope, final=final)
-            await self._app(model)(asked_scope, _receive_for(request, model, receive), answer)
+            asked_scope = _scope_for(request, target, scope, final=final)
+            await self._app(model)(asked_scope, _receive_for(request, target.name, receive), answer)
         except GatewayError as error:
             if answer.started:
                 await answer.fail(error)
@@ -116,24 +125,24 @@ class _Passing:
         "_filter",
         "_final",
         "_held",
-        "_model",
         "_request",
         "_send",
+        "_target",
         "done",
         "gave_way",
         "started",
         "status",
     )
 
-    def __init__(self, request: GatewayRequest, model: str, asked: str, send: Send, *, final: bool) -> None:
+    def __init__(self, request: GatewayRequest, target: Target, asked: str, send: Send, *, final: bool) -> None:
         self._request = request
-        self._model = model
+        self._target = target
         self._send = send
         self._final = final
         self._asked_at = time.perf_counter()
         self._held: Message | None = None
         self._events = False
-        self._filter = AnswerFilter(asked, model, drop_usage=not request.wants_usage, found=self._count)
+        self._filter = AnswerFilter(asked, target.name, drop_usage=not request.wants_usage, found=self._count)
         self.status = 0
         self.started = False
         """Whether the client has been sent anything."""
@@ -195,19 +204,23 @@ class _Passing:
                 headers.append(pair)
                 if name == b"content-type":
                     self._events = pair[1].startswith(b"text/event-stream")
-        headers.append((b"x-gateway-target", self._model.encode()))
+        headers.append((b"x-gateway-target", self._target.model.encode()))
+        if self._target.adapter:
+            headers.append((HEADER, self._target.adapter.encode()))
         headers.append((b"x-gateway-overhead-ms", b"%.3f" % max(0.0, overhead_ms)))
         return {"type": "http.response.start", "status": self.status, "headers": headers}
 
 
-def _scope_for(request: GatewayRequest, model: str, scope: Scope, *, final: bool) -> Scope:
+def _scope_for(request: GatewayRequest, target: Target, scope: Scope, *, final: bool) -> Scope:
     # What was read as JSON is JSON, whatever a client's default says (curl: a form).
     dropped = _NOT_WITH_JSON if request.fields else NOT_FORWARDED
     headers: Headers = [pair for pair in scope["headers"] if pair[0] not in dropped]
     if request.fields:
         headers.append((b"content-type", b"application/json"))
     if request.method == "POST":
-        headers.append((b"content-length", str(len(request.body_for(model))).encode()))
+        headers.append((b"content-length", str(len(request.body_for(target.name))).encode()))
+    if target.adapter:
+        headers.append((HEADER, target.adapter.encode()))
     return {
         "type": "http",
         "asgi": scope["asgi"],

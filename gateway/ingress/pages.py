@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.errors import MethodNotAllowed, ModelNotFound
 from gateway.ingress import metrics
+from gateway.ingress.adapters import AdapterNames
 from gateway.ingress.record import Layer
 from gateway.ingress.request import GatewayRequest
 from gateway.ingress.status import FleetReport, StatusPage
@@ -42,8 +43,10 @@ class Pages:
         fleet: Fleet,
         routes: Mapping[str, tuple[str, ...]],
         document: Callable[[], bytes] | None = None,
+        adapters: AdapterNames | None = None,
     ) -> None:
         """`document`: the OpenAPI document of all that stands behind, where one is published."""
+        self._adapters = adapters
         self._layer = layer
         self._document = document
         self._fleet = fleet
@@ -56,7 +59,9 @@ class Pages:
         path = request.path
         if path == "/v1/models" or path.startswith("/v1/models/"):
             _only_get(request)
-            rows = self._rows(await self._fleet.cards(), scope)
+            cards = await self._fleet.cards()
+            rows = self._rows(cards, scope)
+            rows += await self._adapter_rows(cards, [row["id"] for row in rows], scope)
             if path == "/v1/models":
                 return await _json(send, 200, {"object": "list", "data": rows})
             name = path.removeprefix("/v1/models/")
@@ -104,6 +109,29 @@ class Pages:
             rows.append(
                 self._row(name, first, {"url": f"{root}/v1", "up": first is not None, "targets": list(targets)})
             )
+        return rows
+
+    async def _adapter_rows(
+        self, cards: Mapping[str, ModelCard | None], taken: Iterable[str], scope: Scope
+    ) -> list[dict[str, Any]]:
+        if self._adapters is None or self._adapters.directory is None:
+            return []
+        await self._adapters.directory.look_for_more()
+        root = f"{scope.get('scheme', 'http')}://{_host(scope)}"
+        rows: list[dict[str, Any]] = []
+        for name, model, version in self._adapters.rows(cards, taken):
+            card = cards.get(model)
+            gateway = {
+                "url": f"{root}/m/{model}/v1",
+                "up": card is not None,
+                "backend": card.backend if card is not None else "",
+                "dtype": card.dtype if card is not None else "",
+                "digest": version.digest,
+                "adapter": version.label,
+                "aliases": self._adapters.directory.catalog.aliases_of(version),
+                "capabilities": list(card.capabilities) if card is not None else [],
+            }
+            rows.append(self._row(name, card, gateway) | {"root": version.source, "parent": model})
         return rows
 
     def _row(self, name: str, card: ModelCard | None, gateway: dict[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from ray.serve import Application, Deployment
 from gateway import __version__
 from gateway.config import GatewayConfig, ModelSpec
 from gateway.ingress.auth import hash_keys
+from gateway.serve.adapting import GATEWAY_APPLICATION
 from gateway.serve.dispatch import APP_PREFIX, application_of
 from gateway.serve.replica import AppReplica, GatewayReplica, ModelReplica
 from gateway.serve.settings import DOOR, QUIET, replica_environment
-
-GATEWAY_APPLICATION = "gateway"
 
 _UNLIMITED = 100_000
 """Serve's own limits answer in plain text, so ours (429, in OpenAI's shape) must come first."""

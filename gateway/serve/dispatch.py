@@ -147,11 +147,17 @@ class RemoteModel:
         """How every replica is."""
         return await broadcast(self._control, "report")
 
+    async def adapters(self) -> Iterable[tuple[str, list[str]]]:
+        """(replica, ids of the adapters in its memory) of every replica."""
+        return await broadcast(self._control, "adapters")
 
-async def broadcast(handle: DeploymentHandle[Any], method: str) -> list[Any]:
+
+async def broadcast(
+    handle: DeploymentHandle[Any], method: str, *arguments: Any, within_s: float = _ANSWER_WITHIN_S
+) -> list[Any]:
     """The answers of all replicas that answer in time. The only use of Serve's (alpha) broadcast."""
-    results: list[Any] = await handle.broadcast(method).results_async(
-        timeout_s=_ANSWER_WITHIN_S, return_exceptions=True
+    results: list[Any] = await handle.broadcast(method, *arguments).results_async(
+        timeout_s=within_s, return_exceptions=True
     )
     answers: list[Any] = []
     for result in results:
@@ -226,6 +232,19 @@ class ServeFleet:
     async def reports(self) -> list[bytes]:
         """How all model replicas are that answer."""
         return await self._of_all(lambda model: model.reports())
+
+    async def adapters(self) -> dict[str, dict[str, list[str]]]:
+        """For each model and each of its replicas that answers, the ids of the adapters in its memory."""
+
+        async def of(name: str) -> dict[str, list[str]]:
+            try:
+                return dict(await self._remote(name).adapters())
+            except (Unavailable, RayError, RayServeException, TimeoutError) as error:
+                log.warning("%s does not say what it holds: %s", name, error)
+                return {}
+
+        found = await asyncio.gather(*(of(name) for name in self._models))
+        return dict(zip(self._models, found, strict=True))
 
     async def _of_all(self, ask: Callable[[RemoteModel], Awaitable[Iterable[_T]]]) -> list[_T]:
         async def asked(model: str) -> Iterable[_T]:

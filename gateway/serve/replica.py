@@ -17,17 +17,20 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from gateway import openapi, plugins, routing
+from gateway.adapters.directory import Directory
 from gateway.apps import AppContext
 from gateway.backend import Backend
 from gateway.config import GatewayConfig, LimitSpec, ModelSpec, parse
 from gateway.errors import GatewayError, ModelNotFound
 from gateway.ingress import status
+from gateway.ingress.adapters import AdapterNames
 from gateway.ingress.auth import AppDoor
-from gateway.ingress.doors import DoorPolicy, fast_lane, wide_door
+from gateway.ingress.doors import DoorPolicy, WideDoor, fast_lane, registry_at, wide_door
 from gateway.ingress.limits import InFlight
 from gateway.ingress.metrics import Metrics
 from gateway.ingress.record import Record, answer_lifespan
 from gateway.ingress.status import FleetReport, ReplicaReport
+from gateway.serve.adapting import ReplicaAdapters
 from gateway.serve.answering import streamed_answer, whole_answer
 from gateway.serve.contexts import context_of
 from gateway.serve.dispatch import ServeFleet, broadcast, deployed
@@ -84,15 +87,18 @@ class ModelReplica:
         self._lifespan = Lifespan(self._backend.app)
         await self._lifespan.startup()
         self._card = self._backend.card()
+        self._adapters = ReplicaAdapters(self._backend, parsed.adapters, self._plugins)
         await self._plugins.watch("backend_started", name=name, card=self._card)
         log.info("%s is ready after %.1f s", name, time.time() - self._started_at)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Keys and limits change in place."""
+        policy = _policy(user_config)
         self._door.app = fast_lane(
-            _policy(user_config),
+            policy,
             model=self._name,
-            app=self._backend.app,
+            app=self._adapters.app,
+            adapters=await self._adapters.names(policy),
             in_flight=self._in_flight,
             metrics=self._metrics,
             plugins=self._plugins,
@@ -112,7 +118,7 @@ class ModelReplica:
         except GatewayError as error:
             return await whole_answer(_refusal(error), call)
         try:
-            return await whole_answer(self._backend.app, call)
+            return await whole_answer(self._adapters.app, call)
         finally:
             self._in_flight.__exit__()
 
@@ -124,13 +130,25 @@ class ModelReplica:
         except GatewayError as error:
             yield await whole_answer(_refusal(error), call)
             return
-        parts = streamed_answer(self._backend.app, call)
+        parts = streamed_answer(self._adapters.app, call)
         try:
             async for part in parts:
                 yield part
         finally:
             self._in_flight.__exit__()
             await parts.aclose()
+
+    async def load_adapter(self, id: str) -> str:
+        """Load an adapter that another replica was asked to load. What stands in its way, or ""."""
+        return await self._adapters.load(id)
+
+    async def unload_adapter(self, id: str) -> str:
+        """The opposite."""
+        return await self._adapters.unload(id)
+
+    async def adapters(self) -> tuple[str, list[str]]:
+        """This replica's name and the ids of the adapters in its memory."""
+        return serve.get_replica_context().replica_tag, self._adapters.held()
 
     async def describe(self) -> bytes:
         """The model's card, packed."""
@@ -159,6 +177,7 @@ class ModelReplica:
         # Serve awaits this when a replica goes away; a failed constructor has stopped its backend itself.
         if hasattr(self, "_card"):
             await self._plugins.watch("backend_stopping", name=self._name)
+            await self._adapters.close()
             await self._lifespan.shutdown()
             await self._backend.stop()
 
@@ -180,17 +199,22 @@ class GatewayReplica:
         self._door = _Door()
         self._fleet: ServeFleet | None = None
         self._self: DeploymentHandle[Any] | None = None
+        self._wide: WideDoor | None = None
         self._limit = LimitSpec().max_concurrent
         self._started_at = time.time()
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Routes, models, keys and limits change in place; requests under way end as they began."""
         config: GatewayConfig = parse(user_config["config"])
-        self._fleet = ServeFleet(config.models)
-        self._limit = _policy(user_config).limits.max_concurrent
+        fleet = self._fleet = ServeFleet(config.models)
+        policy = _policy(user_config)
+        self._limit = policy.limits.max_concurrent
         before = self._door.app
-        door = self._door.app = wide_door(
-            _policy(user_config),
+        models = {name: spec.adapters is not None for name, spec in config.models.items()}
+        directory = Directory(registry_at(policy)) if any(models.values()) else None
+        door = self._door.app = self._wide = wide_door(
+            policy,
+            adapters=AdapterNames(models, directory, self._digests, fleet.adapters),
             table=routing.table(config, self._plugins.policy),
             app=self._fleet.app,
             fleet=self,
@@ -204,6 +228,14 @@ class GatewayReplica:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._door
+
+    async def adapters_changed(self) -> None:
+        """A replica has loaded or let go of an adapter."""
+        if self._wide is not None:
+            await self._wide.adapters_changed()
+
+    async def _digests(self) -> Mapping[str, str]:
+        return {name: card.digest for name, card in (await self.cards()).items() if card is not None}
 
     async def cards(self) -> Mapping[str, ModelCard | None]:
         return await self._models().cards()
