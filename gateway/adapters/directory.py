@@ -34,6 +34,7 @@ class Directory:
         self.catalog = Catalog(revision=-1)
         self._every_s = every_s
         self._lock = asyncio.Lock()
+        self._waiting = asyncio.Lock()
         self._looked_at = 0.0
         self._listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -59,17 +60,22 @@ class Directory:
         async with self._lock:
             if time.monotonic() - self._looked_at < soonest_s:
                 return
+            self._looked_at = time.monotonic()
             changed = await self.registry.revision() != self.catalog.revision
             if changed:
                 self.catalog = await self.registry.catalog()
-            self._looked_at = time.monotonic()
         if changed:
             for listener in self._listeners:
                 listener()
 
     async def look_for_more(self) -> None:
-        """For a name that is not known: perhaps it is new."""
-        await self.look(soonest_s=_SOONEST_S)
+        """For a name that is not known: perhaps it is new. All who ask at once share one look, and wait for it."""
+        asked_at = time.monotonic()
+        async with self._waiting:
+            if self._looked_at >= asked_at:
+                return
+            await asyncio.sleep(max(0.0, self._looked_at + _SOONEST_S - asked_at))
+            await self.look()
 
     async def _keep_looking(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -25,18 +26,22 @@ async def probe(app: ASGIApp, base: str, id: str) -> float:
             before, after = await asyncio.gather(_scores(app, base), _scores(app, id))
     except TimeoutError:
         raise Unavailable(f"{id} was not probed within {WITHIN_S:.0f} s: the engine is busy", retry_after_s=5) from None
-    if any(not math.isfinite(score) for score in after):
+    if any(not math.isfinite(score) for _, score in after):
         raise AdapterError("with it the engine computes no finite log-probabilities")
-    change = max((abs(b - a) for b, a in zip(before, after, strict=False)), default=0.0)
-    if change < LEAST and len(before) == len(after):
+    if [token for token, _ in before] != [token for token, _ in after]:
+        # It continues the text with another token.
+        return math.inf
+    change = max((abs(b - a) for (_, b), (_, a) in zip(before, after, strict=True)), default=0.0)
+    if change < LEAST:
         raise AdapterError(
             f"the engine answers as if it were not there (largest change of a log-probability: {change:g})"
         )
     return change
 
 
-async def _scores(app: ASGIApp, model: str) -> list[float]:
-    """The text's log-probabilities; where an engine cannot score a prompt, those of the answer's first tokens."""
+async def _scores(app: ASGIApp, model: str) -> list[tuple[str, float]]:
+    """Each token with its log-probability: of the text and one more; where an engine cannot score a prompt, of the
+    answer's first ones."""
     request = {"model": model, "prompt": TEXT, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
     status, body = await _ask(app, request)
     if status == 400:
@@ -45,9 +50,9 @@ async def _scores(app: ASGIApp, model: str) -> list[float]:
         raise Unavailable(f"{model} was not probed: {_message(body)}", retry_after_s=1)
     if status != 200:
         raise AdapterError(f"the engine answers {status} to {model}: {_message(body)}")
-    choice = msgspec.json.decode(body)["choices"][0]
-    scores: list[float | None] = choice["logprobs"]["token_logprobs"]
-    return [score for score in scores if score is not None]
+    told = msgspec.json.decode(body)["choices"][0]["logprobs"]
+    pairs: Iterable[tuple[str, float | None]] = zip(told["tokens"], told["token_logprobs"], strict=True)
+    return [(token, score) for token, score in pairs if score is not None]
 
 
 def _message(body: bytes) -> str:

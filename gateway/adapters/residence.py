@@ -220,13 +220,17 @@ class Residence:
                 return
 
     async def _keep_to_the_registry(self) -> None:
-        await self.directory.look_for_more()
+        await self.directory.look()
         fitting = self.directory.catalog.fitting(self._model, self._digest)
-        living = {version.id for version in fitting if not version.problem_on(self._model)}
+        fitting = [version for version in fitting if not version.problem_on(self._model)]
+        living = {version.id for version in fitting}
         for gone in [held for held in self._held if held not in living]:
             await self.unload(gone)
         self._pinned = set(self._named(self._spec.pinned))
-        offered = [*self._named(self._spec.preload), *(v.id for v in reversed(fitting) if v.wanted and v.id in living)]
+        offered = [
+            *self._named(self._spec.preload),
+            *(v.id for v in reversed(fitting) if v.wanted and v.base == self._model),
+        ]
         for wanted in [*self._pinned, *(each for each in dict.fromkeys(offered) if each not in self._offered)]:
             if wanted in self._held:
                 continue

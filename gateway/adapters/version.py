@@ -52,7 +52,7 @@ class AdapterVersion(msgspec.Struct, frozen=True):
     created: float = 0.0
     """Unix time in seconds."""
     wanted: bool = False
-    """Whether every replica of its base loads it when it starts."""
+    """Whether every replica of `base` loads it when it starts."""
     places: tuple[Place, ...] = ()
 
     @property

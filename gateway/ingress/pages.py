@@ -116,7 +116,7 @@ class Pages:
     ) -> list[dict[str, Any]]:
         if self._adapters is None or self._adapters.directory is None:
             return []
-        await self._adapters.directory.look_for_more()
+        await self._adapters.directory.look(soonest_s=0.25)
         root = f"{scope.get('scheme', 'http')}://{_host(scope)}"
         rows: list[dict[str, Any]] = []
         for name, model, version in self._adapters.rows(cards, taken):

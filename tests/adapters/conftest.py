@@ -11,6 +11,7 @@ import pytest
 from gateway.adapters.registry import Registry
 from gateway.adapters.version import AdapterVersion
 from gateway.store import Store
+from tests.adapters.house import House
 
 
 @pytest.fixture
@@ -33,3 +34,20 @@ def add(registry: Registry) -> Add:
         )
 
     return more
+
+
+@pytest.fixture
+async def house(tmp_path: Path, smollm2_folder: Path) -> AsyncIterator[Callable[..., House]]:
+    """Make a gateway that keeps up with its registry: `house({"echo": {"adapters": {}}}, replicas=2)`."""
+    opened: list[House] = []
+
+    def make(models: dict[str, Any] | None = None, *, replicas: int = 1, start: bool = True) -> House:
+        made = House(tmp_path, smollm2_folder, models or {"echo": {"adapters": {}}}, replicas)
+        opened.append(made)
+        if start:
+            made.start()
+        return made
+
+    yield make
+    for each in opened:
+        await each.close()
