@@ -40,6 +40,12 @@ class BackendContext:
     """Where a backend keeps what it converted, under names that begin with the digest."""
 
 
+def no_adapters(context: BackendContext) -> Unsupported:
+    """What a backend says that has none, or whose config makes no room for them."""
+    wish = "" if context.spec.adapters is not None else f"; one that can is told to by `models.{context.name}.adapters`"
+    return Unsupported(f"the {context.spec.backend} engine of {context.name} takes no adapters{wish}", param="model")
+
+
 class Backend(ABC):
     """One model being served. Made cheaply (no heavy imports at module level), then started in the model's replica."""
 
@@ -77,11 +83,11 @@ class Backend(ABC):
         Raises Unsupported where this backend has no adapters, AdapterError where it cannot be loaded; then nothing of
         it is left. Asked only where `spec.adapters` is set, once for each id, and for one at a time.
         """
-        raise Unsupported(f"the {self.context.spec.backend} engine of {self.context.name} takes no adapters")
+        raise no_adapters(self.context)
 
     async def unload_adapter(self, id: str) -> None:
         """Release an adapter. Called after its last request has ended."""
-        raise Unsupported(f"the {self.context.spec.backend} engine of {self.context.name} takes no adapters")
+        raise no_adapters(self.context)
 
 
 BackendFactory = Callable[[BackendContext], Backend]

@@ -5,7 +5,7 @@ An engine speaks token ids. Chat templates, detokenizing, stop strings, JSON and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -205,6 +205,17 @@ class TextEngine(Protocol):
 
         `top` alternatives at each position. Raises Unsupported where the engine cannot.
         """
+        ...
+
+
+class AdapterEngine(TextEngine, Protocol):
+    """A TextEngine that computes adapters beside its base. One without adapters needs to know nothing of this."""
+
+    adapters: Collection[str]
+    """Ids that are loaded now: what a `Generation.adapter` may be. The app looks here at each request."""
+
+    async def score(self, prompt: Sequence[int], top: int, adapter: str | None = None) -> list[TokenLogprob | None]:
+        """As above, by one of `adapters`; None: by the base alone."""
         ...
 
 

@@ -89,7 +89,7 @@ class ModelCard(msgspec.Struct, frozen=True):
     template_digest: str = ""
     """sha256 of the chat template's text; "" without one."""
     capabilities: tuple[str, ...] = ()
-    """Of "chat", "completions", "echo", "logprobs", "prompt_logprobs", "tokenize", …"""
+    """Of "adapters", "chat", "completions", "echo", "logprobs", "prompt_logprobs", "tokenize", …"""
     root: str = ""
     """What the weights are, for clients that load a tokenizer."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -31,8 +31,18 @@ _detokenize = msgspec.json.Decoder(DetokenizeRequest)
 _json = msgspec.json.Encoder().encode
 
 
+class Asked(NamedTuple):
+    """Who is to answer a request."""
+
+    name: bytes
+    """What the answer says as `model`, as JSON."""
+    adapter: str | None
+    """Its id; None: the base alone."""
+
+
 def build_app(engine: TextEngine, info: EngineInfo, *, health: Health | None = None) -> ASGIApp:
-    """Dress an engine as OpenAI endpoints.
+    """Dress an engine as OpenAI endpoints. It answers to `info.name` and to the ids in the engine's `adapters`, where
+    it has any (`gateway.engine.AdapterEngine`); to any other `model` with 404.
 
     `health` gives what `GET /health` says beside `status`; it raises a GatewayError where the engine is ill.
     """
@@ -45,7 +55,7 @@ class OpenAIApp:
     def __init__(self, engine: TextEngine, info: EngineInfo, health: Health | None = None) -> None:
         self._engine = engine
         self._info = info
-        self._model = _json(info.name)
+        self._base = Asked(_json(info.name), None)
         self._health = health
         self._routes: dict[str, dict[str, Handler]] = {
             "/v1/chat/completions": {"POST": self._chats},
@@ -55,8 +65,21 @@ class OpenAIApp:
             "/tokenizer_info": {"GET": self._tells_tokenizer},
             "/health": {"GET": self._tells_health},
             "/v1/models": {"GET": self._tells_models},
-            f"/v1/models/{info.name}": {"GET": self._tells_model},
         }
+
+    @property
+    def _adapters(self) -> Collection[str]:
+        """Ids of what is loaded beside the base now."""
+        return getattr(self._engine, "adapters", ())
+
+    def _asked(self, model: str | None) -> Asked:
+        """Raises ModelNotFound where nothing here has this name: the base never answers for an adapter."""
+        if model is None or model == self._info.name:
+            return self._base
+        if model in self._adapters:
+            return Asked(_json(model), model)
+        there = ", ".join(map(repr, (self._info.name, *sorted(self._adapters))))
+        raise ModelNotFound(f"no model {model!r}; there is {there}", param="model")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -81,7 +104,8 @@ class OpenAIApp:
                 raise
             headers = error.headers()
             if isinstance(error, MethodNotAllowed):
-                headers.append((b"allow", ", ".join(self._routes[_path(scope)]).encode()))
+                allowed = self._routes.get(_path(scope), ("GET",))
+                headers.append((b"allow", ", ".join(allowed).encode()))
             await send_body(error.status, headers, error.to_json(), send)
         except _LeftError:
             return
@@ -99,10 +123,10 @@ class OpenAIApp:
         path = _path(scope)
         methods = self._routes.get(path)
         if methods is None:
-            if path.startswith("/v1/models/"):
-                asked = path.removeprefix("/v1/models/")
-                raise ModelNotFound(f"no model {asked!r}; there is {self._info.name!r}", param="model")
-            raise NotFound(f"no page {path}")
+            if not path.startswith("/v1/models/"):
+                raise NotFound(f"no page {path}")
+            asked = self._asked(path.removeprefix("/v1/models/"))
+            methods = {"GET": self._tells_model(asked.adapter)}
         handler = methods.get(scope["method"])
         if handler is None:
             raise MethodNotAllowed(f"{path} takes {', '.join(methods)}, not {scope['method']}")
@@ -112,14 +136,16 @@ class OpenAIApp:
         request = decode(_chat, await _read(receive))
         run = answer_stream if request.stream else answer_whole
         with Attention(receive):
-            choices, writer = await begin_chat(request, self._engine, self._info, self._model)
+            asked = self._asked(request.model)
+            choices, writer = await begin_chat(request, self._engine, self._info, asked.name, asked.adapter)
             await run(self._engine, choices, writer, send)
 
     async def _completes(self, receive: Receive, send: Send) -> None:
         request = decode(_completion, await _read(receive))
         run = answer_stream if request.stream else answer_whole
         with Attention(receive):
-            choices, writer = await begin_completion(request, self._engine, self._info, self._model)
+            asked = self._asked(request.model)
+            choices, writer = await begin_completion(request, self._engine, self._info, asked.name, asked.adapter)
             await run(self._engine, choices, writer, send)
 
     async def _tokenizes(self, receive: Receive, send: Send) -> None:
@@ -172,22 +198,25 @@ class OpenAIApp:
         await _tell({"status": "ok", **(self._health() if self._health else {})}, send)
 
     async def _tells_models(self, receive: Receive, send: Send) -> None:
-        await _tell({"object": "list", "data": [self._row()]}, send)
+        await _tell({"object": "list", "data": [self._row(name) for name in (None, *sorted(self._adapters))]}, send)
 
-    async def _tells_model(self, receive: Receive, send: Send) -> None:
-        await _tell(self._row(), send)
+    def _tells_model(self, adapter: str | None) -> Handler:
+        async def tell(receive: Receive, send: Send) -> None:
+            await _tell(self._row(adapter), send)
 
-    def _row(self) -> dict[str, Any]:
-        return {
-            "id": self._info.name,
+        return tell
+
+    def _row(self, adapter: str | None) -> dict[str, Any]:
+        row = {
+            "id": adapter or self._info.name,
             "object": "model",
             "created": self._info.created,
             "owned_by": "model-gateway",
-            "root": self._info.name,
-            "parent": None,
+            "root": adapter or self._info.name,
+            "parent": adapter and self._info.name,
             "max_model_len": self._engine.max_model_len,
-            **self._info.extra,
         }
+        return row if adapter else {**row, **self._info.extra}
 
 
 def _path(scope: Scope) -> str:

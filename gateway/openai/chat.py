@@ -19,9 +19,12 @@ from gateway.openai.writer import CHAT, Writer
 
 
 async def begin_chat(
-    request: ChatRequest, engine: TextEngine, info: EngineInfo, model: bytes
+    request: ChatRequest, engine: TextEngine, info: EngineInfo, model: bytes, adapter: str | None = None
 ) -> tuple[list[Choice], Writer]:
-    """The choices of a request and the writer of its answer. Raises InvalidRequest and its kin."""
+    """The choices of a request and the writer of its answer. `adapter`: which of the engine's is to compute it.
+
+    Raises InvalidRequest and its kin.
+    """
     refuse_unsupported(request, info.engine)
     if request.top_logprobs is not None and not request.logprobs and request.top_logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`", param="top_logprobs")
@@ -79,6 +82,7 @@ async def begin_chat(
                 sampling(request, room, logprobs, index, vocabulary=tokenizer.vocab_size),
                 constraint,
                 top if joined else None,
+                adapter,
             ),
             tokenizer,
             ends,
@@ -87,7 +91,7 @@ async def begin_chat(
         for index, (reader, constraint) in enumerate(each)
     ]
     if top is not None and not joined:
-        choices[0].take_prompt(await score(prompt, top, engine))
+        choices[0].take_prompt(await score(prompt, top, engine, adapter))
     return choices, writer
 
 

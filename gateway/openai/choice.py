@@ -9,7 +9,7 @@ from contextlib import aclosing
 from types import AsyncGeneratorType
 from typing import NamedTuple, cast
 
-from gateway.engine import Delta, FinishReason, Generation, TextEngine, Tokenizer, TokenLogprob
+from gateway.engine import AdapterEngine, Delta, FinishReason, Generation, TextEngine, Tokenizer, TokenLogprob
 from gateway.errors import BackendFailed, GatewayError
 from gateway.openai.reading import Reader, Said
 from gateway.openai.stop_strings import StopStrings
@@ -252,10 +252,13 @@ class Choice:
         return [*pieces, left]
 
 
-async def score(prompt: Sequence[int], top: int, engine: TextEngine) -> list[TokenLogprob | None]:
+async def score(prompt: Sequence[int], top: int, engine: TextEngine, adapter: str | None) -> list[TokenLogprob | None]:
     """An engine's scores of a prompt. Raises GatewayErrors, BackendFailed for what is none."""
     with _TRANSLATED:
-        return await engine.score(prompt, top)
+        if adapter is None:
+            return await engine.score(prompt, top)
+        # Only an engine that has adapters was asked for one.
+        return await cast(AdapterEngine, engine).score(prompt, top, adapter)
 
 
 class _Translated:

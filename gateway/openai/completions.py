@@ -18,9 +18,10 @@ DEFAULT_MAX_TOKENS = 16
 
 
 async def begin_completion(
-    request: CompletionRequest, engine: TextEngine, info: EngineInfo, model: bytes
+    request: CompletionRequest, engine: TextEngine, info: EngineInfo, model: bytes, adapter: str | None = None
 ) -> tuple[list[Choice], Writer]:
-    """The choices of a request, prompts × n in order, and its answer's writer. Raises InvalidRequest and its kin."""
+    """The choices of a request, prompts × n in order, and its answer's writer. `adapter`: which of the engine's is to
+    compute it. Raises InvalidRequest and its kin."""
     refuse_unsupported(request, info.engine)
     check(request, request.logprobs)
     ends = stops(request)
@@ -49,7 +50,7 @@ async def begin_completion(
     hows = [sampling(request, max_tokens, request.logprobs, copy, vocabulary=vocabulary) for copy in range(n)]
     scores: list[list[TokenLogprob | None]] | None = None
     if top is not None and not joined:
-        scores = await together([score(prompt.ids, top, engine) for prompt in prompts])
+        scores = await together([score(prompt.ids, top, engine, adapter) for prompt in prompts])
     counted = sum([len(prompt.ids) for prompt in prompts])
     writer = Writer(COMPLETION, request, model, counted, tokenizer, n)
     name = writer.id.decode()
@@ -58,7 +59,7 @@ async def begin_completion(
         for copy in range(n):
             index = position * n + copy
             generation = Generation(
-                f"{name}-{index}", prompt.ids, hows[copy], make_constraint(), top if joined else None
+                f"{name}-{index}", prompt.ids, hows[copy], make_constraint(), top if joined else None, adapter
             )
             prefix = Piece(_echoed(prompt, tokenizer)) if request.echo else None
             choice = Choice(index, generation, tokenizer, ends, prefix)

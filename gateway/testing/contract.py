@@ -13,25 +13,20 @@ with an error that says so. Nothing is skipped.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import pytest
 import pytest_asyncio
 
 from gateway.backend import Backend, BackendContext, silent
 from gateway.plugins import load
-from gateway.testing.client import Answer, AppClient, Leave
-
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
-PROMPTS = [f"{number} and {number + 1} make" for number in range(8)]
+from gateway.testing.adapters import AdapterContract
+from gateway.testing.asking import CHAT, COMPLETIONS, PROMPTS, QUESTION, ok, refused, until
+from gateway.testing.client import AppClient, Leave
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class BackendContract:
+class BackendContract(AdapterContract):
     """Everything the gateway, its clients and its evaluations rely on. One backend is started for the whole class."""
 
     long_answer: int = 512
@@ -261,6 +256,11 @@ class BackendContract:
         assert backend.running() == 0
         ok(await client.post(COMPLETIONS, self.completion(backend, max_tokens=1)))
 
+    async def test_refuses_a_model_that_it_is_not(self, backend: Backend, client: AppClient) -> None:
+        for path, asked in ((COMPLETIONS, self.completion(backend)), (CHAT, self.chat(backend))):
+            error = refused(await client.post(path, {**asked, "model": "no-such-model"}), 404)
+            assert "no-such-model" in error["message"]
+
     @pytest.mark.parametrize("how", ["disconnect", "cancel"])
     @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
     async def test_stops_when_its_client_leaves(
@@ -276,41 +276,3 @@ class BackendContract:
             assert backend.running() > 0, "the answer was over before it could be interrupted: raise `long_answer`"
             await exchange.leave(how)
             await until(lambda: backend.running() == 0, 1)
-
-    def completion(self, backend: Backend, **fields: Any) -> dict[str, Any]:
-        """A greedy completion request, with these fields."""
-        return {"model": backend.card().name, "prompt": "The capital of France is", "temperature": 0, **fields}
-
-    def chat(self, backend: Backend, **fields: Any) -> dict[str, Any]:
-        """A greedy chat request, with these fields."""
-        return {"model": backend.card().name, "messages": QUESTION, "temperature": 0, **fields}
-
-    async def text(self, backend: Backend, client: AppClient, **fields: Any) -> str:
-        """The text of a completion."""
-        return ok(await client.post(COMPLETIONS, self.completion(backend, **fields)))["choices"][0]["text"]
-
-    async def ids(self, client: AppClient, text: str) -> list[int]:
-        """The ids of a text, no special ones added."""
-        return ok(await client.post("/tokenize", {"prompt": text, "add_special_tokens": False}))["tokens"]
-
-
-def ok(answer: Answer) -> Any:
-    assert answer.status == 200, answer.body
-    return answer.json()
-
-
-def refused(answer: Answer, *statuses: int) -> dict[str, Any]:
-    """The error of an answer that must be one, in OpenAI's shape."""
-    assert answer.status in statuses, (answer.status, answer.body)
-    error = answer.json()["error"]
-    assert set(error) >= {"message", "type", "param", "code"}, error
-    assert error["message"]
-    return error
-
-
-async def until(met: Callable[[], bool], seconds: float) -> None:
-    """Wait until `met()`. Fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        await asyncio.sleep(0.01)

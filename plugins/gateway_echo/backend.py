@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.backend import Backend, BackendContext
-from gateway.errors import Unavailable
+import asyncio
+import json
+from typing import Any
+
+from gateway.backend import Backend, BackendContext, no_adapters
+from gateway.errors import AdapterError, Unavailable
 from gateway.openai import build_app, engine_info
-from gateway.types import ASGIApp, ModelCard
+from gateway.types import AdapterFiles, ASGIApp, ModelCard
 from gateway_echo.engine import EchoEngine
 from gateway_echo.options import EchoOptions
 
@@ -40,9 +44,25 @@ class EchoBackend(Backend):
             max_model_len=self._engine.max_model_len,
             dtype="bytes",
             digest=self.context.digest,
-            capabilities=CAPABILITIES,
+            capabilities=CAPABILITIES if self.context.spec.adapters is None else (*CAPABILITIES, "adapters"),
             root="echo",
         )
 
     def running(self) -> int:
         return self._engine.running
+
+    async def load_adapter(self, adapter: AdapterFiles) -> None:
+        if self.context.spec.adapters is None:
+            raise no_adapters(self.context)
+        await asyncio.sleep(self._options.load_ms / 1000)
+        if self._options.fail == "load":
+            raise AdapterError(f"{adapter.id}: the echo backend was told to take no adapter")
+        try:
+            settings: Any = json.loads((adapter.path / "adapter_config.json").read_text())
+            says: str = settings.get("says", adapter.id)
+        except (OSError, ValueError, AttributeError) as error:
+            raise AdapterError(f"{adapter.id}: {adapter.path} holds no adapter_config.json: {error}") from error
+        self._engine.adapters[adapter.id] = f"{says}: ".encode()
+
+    async def unload_adapter(self, id: str) -> None:
+        self._engine.adapters.pop(id, None)

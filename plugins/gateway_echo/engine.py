@@ -1,4 +1,5 @@
-"""A language model without weights: sure that the text before the echo mark comes again after it.
+"""A language model without weights: sure that the text before the echo mark comes again after it, behind the name of
+the adapter that is asked for it.
 
 The likeliest next token has three quarters of the probability; the others share the rest. The likeliest is always
 taken, whatever the temperature, so that an answer is an echo. Generating and scoring read the same distribution.
@@ -13,7 +14,7 @@ from collections.abc import AsyncGenerator, Sequence
 from itertools import cycle, islice
 
 from gateway.engine import Delta, FinishReason, Generation, Tokenizer, TokenLogprob, refuse_rules
-from gateway.errors import Unavailable
+from gateway.errors import ModelNotFound, Unavailable
 from gateway_echo.options import EchoOptions
 from gateway_echo.tokenizer import ECHO, END, START, ByteTokenizer
 
@@ -22,13 +23,15 @@ UNLIKELY = math.log(0.25 / (ByteTokenizer.vocab_size - 1))
 
 
 class EchoEngine:
-    """`gateway.engine.TextEngine`."""
+    """`gateway.engine.AdapterEngine`."""
 
     def __init__(self, options: EchoOptions, max_model_len: int) -> None:
         self.tokenizer: Tokenizer = ByteTokenizer()
         self.max_model_len = max_model_len
         self.running = 0
         """Generations under way."""
+        self.adapters: dict[str, bytes] = {}
+        """What each one says first, by its id."""
         self._options = options
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta]:
@@ -40,7 +43,8 @@ class EchoEngine:
             refuse_rules(generation, "echo")
             if options.first_delay_ms:
                 await asyncio.sleep(options.first_delay_ms / 1000)
-            answer, reason = _answer(generation.prompt, sampling.max_tokens, sampling.ignore_eos)
+            said = self._said_first(generation.adapter)
+            answer, reason = _answer(generation.prompt, said, sampling.max_tokens, sampling.ignore_eos)
             top = sampling.logprobs
             scores = None if top is None else [_score(token, token, top) for token in answer]
             if not options.delay_ms and options.fail_after is None:
@@ -55,9 +59,10 @@ class EchoEngine:
         finally:
             self.running -= 1
 
-    async def score(self, prompt: Sequence[int], top: int) -> list[TokenLogprob | None]:
+    async def score(self, prompt: Sequence[int], top: int, adapter: str | None = None) -> list[TokenLogprob | None]:
         if error := self._options.error():
             raise error
+        said = self._said_first(adapter)
         scores: list[TokenLogprob | None] = []
         message: list[int] = []
         repeated: list[int] | None = None
@@ -67,7 +72,7 @@ class EchoEngine:
             scores.append(_score(token, expected, top) if scores else None)
             position += 1
             if token == ECHO:
-                repeated, position = [*message, END], 0
+                repeated, position = [*said, *message, END], 0
             elif token == START:
                 repeated = None
             if token < 256:
@@ -76,9 +81,18 @@ class EchoEngine:
                 message.clear()
         return scores
 
+    def _said_first(self, adapter: str | None) -> bytes:
+        """What an adapter says before the echo. Raises ModelNotFound for one that is not loaded."""
+        if adapter is None:
+            return b""
+        if adapter not in self.adapters:
+            raise ModelNotFound(f"the echo engine has no adapter {adapter!r}", param="model")
+        return self.adapters[adapter]
 
-def _answer(prompt: Sequence[int], max_tokens: int, ignore_eos: bool) -> tuple[list[int], FinishReason]:
-    """The likeliest tokens after this prompt: the text before its ECHO, again and again, END in between."""
+
+def _answer(prompt: Sequence[int], said: bytes, max_tokens: int, ignore_eos: bool) -> tuple[list[int], FinishReason]:
+    """The likeliest tokens after this prompt: what is said first and the text before its ECHO, again and again, END in
+    between."""
     # As text of one character a token, which Python searches faster than a list.
     text = struct.pack(f"<{len(prompt)}H", *prompt).decode("utf-16-le")
     echo = text.rfind(chr(ECHO))
@@ -86,7 +100,7 @@ def _answer(prompt: Sequence[int], max_tokens: int, ignore_eos: bool) -> tuple[l
     begun = echo > text.rfind(chr(START))
     end = echo if begun else len(prompt)
     start = 1 + max([text.rfind(chr(special), 0, end) for special in (START, ECHO, END)])
-    answer = [*prompt[start:end], END]
+    answer = [*said, *prompt[start:end], END]
     done = (len(prompt) - echo - 1) % len(answer) if begun else 0
     if ignore_eos or done:
         wanted = max_tokens if ignore_eos else len(answer) - done

@@ -21,10 +21,14 @@ class EchoOptions(BaseModel):
     """Time before each token; 0: all tokens come at once."""
     first_delay_ms: float = Field(default=0, ge=0)
     """Time before the first token, beside its `delay_ms`."""
-    fail: Literal["start", "always"] | Status | None = None
-    """`start`: never starts; `always`: 503 to every generation; a number: that status to every generation."""
+    fail: Literal["start", "always", "load"] | Status | None = None
+    """`start`: never starts; `always`: 503 to every generation; a number: that status to every generation; `load`: no
+    adapter can be loaded."""
     fail_after: int | None = Field(default=None, ge=0)
     """503 after so many tokens of every generation, when a stream has long begun."""
+    load_ms: float = Field(default=0, ge=0)
+    """Time to load an adapter. One answers as the base does, after the `says` of its adapter_config.json, or else its
+    id: `support: hello`."""
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], model: str) -> EchoOptions:

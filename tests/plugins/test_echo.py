@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.backend import BackendContext
-from gateway.config import ModelSpec
-from gateway.errors import ConfigError, Unavailable
+from gateway.config import AdaptersSpec, ModelSpec
+from gateway.errors import AdapterError, ConfigError, Unavailable
 from gateway.openai.chat_template import ChatTemplate
 from gateway.plugins import load
 from gateway.testing import AppClient, BackendContract
+from gateway.types import AdapterFiles
 from gateway_echo.engine import LIKELY, UNLIKELY
 from gateway_echo.tokenizer import ECHO, ByteTokenizer
 
@@ -26,12 +30,22 @@ def context(**options: Any) -> BackendContext:
     return BackendContext("parrot", ModelSpec(backend="echo", options=options, max_model_len=4096), None)
 
 
+def roomy(**options: Any) -> BackendContext:
+    return BackendContext("parrot", ModelSpec(backend="echo", options=options, adapters=AdaptersSpec()), None)
+
+
 def client(**options: Any) -> AppClient:
     return AppClient(load().backend("echo").factory(context(**options)).app)
 
 
 def user(text: str) -> list[dict[str, Any]]:
     return [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+
+
+def adapter(folder: Path, says: str) -> AdapterFiles:
+    (folder / says).mkdir()
+    (folder / says / "adapter_config.json").write_text(json.dumps({"says": says}))
+    return AdapterFiles(f"parrot:{says}", folder / says, "", 4)
 
 
 class TestContract(BackendContract):
@@ -41,8 +55,45 @@ class TestContract(BackendContract):
         return context(delay_ms=1)
 
 
+class TestContractWithAdapters(BackendContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def context(cls) -> BackendContext:
+        return roomy(delay_ms=1)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def adapters(cls, tmp_path_factory: pytest.TempPathFactory) -> Sequence[AdapterFiles]:
+        folder = tmp_path_factory.mktemp("adapters")
+        return adapter(folder, "aye"), adapter(folder, "nay")
+
+
+async def test_an_adapter_speaks_first(tmp_path: Path) -> None:
+    backend = load().backend("echo").factory(roomy())
+    await backend.load_adapter(adapter(tmp_path, "aye"))
+    client = AppClient(backend.app)
+    body = (await client.post(CHAT, {"model": "parrot:aye", "messages": user("ahoy"), "ignore_eos": True})).json()
+    assert body["model"] == "parrot:aye"
+    assert body["choices"][0]["message"]["content"].startswith("aye: ahoyaye: ahoy")
+    row = (await client.get("/v1/models/parrot:aye")).json()
+    assert (row["id"], row["parent"], row["root"]) == ("parrot:aye", "parrot", "parrot:aye")
+    wrong = await client.post("/v1/models/parrot:aye", {})
+    assert (wrong.status, wrong.headers["allow"]) == (405, "GET")
+    missing = (await client.post(CHAT, {"model": "parrot:nay", "messages": user("ahoy")})).json()["error"]
+    assert missing["message"] == "no model 'parrot:nay'; there is 'parrot', 'parrot:aye'"
+    assert (missing["code"], missing["param"]) == ("model_not_found", "model")
+
+
+async def test_an_adapter_can_be_told_to_fail(tmp_path: Path) -> None:
+    backend = load().backend("echo").factory(roomy(fail="load"))
+    with pytest.raises(AdapterError, match="told to take no adapter"):
+        await backend.load_adapter(adapter(tmp_path, "aye"))
+    answer = await AppClient(backend.app).post(CHAT, {"messages": user("hi")})
+    assert answer.json()["choices"][0]["message"]["content"] == "hi"
+
+
 @given(st.text(max_size=60).filter(lambda text: "<|" not in text))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 async def test_says_what_it_is_told(text: str) -> None:
     body = (await client().post(CHAT, {"messages": user(text)})).json()
     assert body["choices"][0]["message"]["content"] == text
@@ -80,7 +131,7 @@ async def test_its_template_says_what_it_renders() -> None:
 
 
 @given(st.lists(st.integers(0, ByteTokenizer.vocab_size - 1), min_size=1, max_size=30), st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 async def test_scores_its_own_answers_as_likely(prompt: list[int], ignore_eos: bool) -> None:
     asked = {"prompt": prompt, "max_tokens": 12, "ignore_eos": ignore_eos, "logprobs": 0}
     made = (await client().post(COMPLETIONS, asked)).json()["choices"][0]["logprobs"]
