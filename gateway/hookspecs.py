@@ -64,6 +64,11 @@ def register_metrics(register: Callable[[str, Callable[[], object]], None]) -> N
 
 
 @hookspec
+def register_tasks(register: Callable[[str, Callable[[], object]], None]) -> None:
+    """Offer evaluation tasks written in Python: a name and a factory. Called when a suite names one by `python:`."""
+
+
+@hookspec
 def register_scorers(register: Callable[[str, Callable[..., object]], None]) -> None:
     """Offer evaluation scorers: a name and a factory of a scorer. Called once when an evaluation starts."""
 

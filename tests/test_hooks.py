@@ -112,6 +112,15 @@ async def metrics() -> None:
     assert given == {"length": object}
 
 
+async def tasks() -> None:
+    def register_tasks(register: Callable[[str, Callable[[], object]], None]) -> None:
+        register("sums", object)
+
+    given: dict[str, object] = {}
+    loaded(register_tasks).manager.hook.register_tasks(register=given.__setitem__)
+    assert given == {"sums": object}
+
+
 async def scorers() -> None:
     def register_scorers(register: Callable[[str, Callable[..., object]], None]) -> None:
         register("shape", object)
@@ -226,6 +235,7 @@ EXERCISES = {
     "register_apps": apps,
     "register_tabs": tabs,
     "register_metrics": metrics,
+    "register_tasks": tasks,
     "register_scorers": scorers,
     "register_commands": commands,
     "guard_request": guards,

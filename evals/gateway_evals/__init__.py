@@ -1,4 +1,4 @@
-"""The evaluation harness as a plugin: commands, metrics, scorers and an app. Imports nothing but the hook marker."""
+"""The evaluation harness as a plugin: commands, metrics, scorers, tasks and an app. Imports nothing but the hook marker."""
 
 from __future__ import annotations
 
@@ -32,8 +32,17 @@ def register_metrics(register: Callable[[str, Callable[[], object]], None]) -> N
 
 
 @hookimpl
+def register_tasks(register: Callable[[str, Callable[[], object]], None]) -> None:
+    """Tasks whose rows code makes: seeded generators, conversations, checks."""
+    from gateway_evals import generators
+
+    for name, factory in generators.TASKS.items():
+        register(name, factory)
+
+
+@hookimpl
 def register_scorers(register: Callable[[str, Callable[..., object]], None]) -> None:
-    """The two ways to score what a model answered."""
+    """The ways to score what a model answered."""
     from gateway_evals import offers
 
     for name, factory in offers.SCORERS.items():

@@ -1,27 +1,18 @@
-"""From a sample to what a model said: generation, and log-likelihood of choices. Judges nothing."""
+"""From a sample to what a model said: generation, conversation, log-likelihoods. Judges nothing."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gateway_evals.client import Answer, GatewayClient, ServedModel
 from gateway_evals.errors import SampleFailed
-from gateway_evals.suite import TaskSpec
+from gateway_evals.likelihood import Loglikelihood, Scored, chat_context, choices_of, of_continuations, of_document
+from gateway_evals.spec import TaskSpec
 from gateway_evals.task import Sample
 
-
-@dataclass(frozen=True, slots=True)
-class Loglikelihood:
-    """Of one continuation given its context."""
-
-    total: float
-    """Sum of natural-log probabilities over the continuation's tokens."""
-    is_greedy: bool
-    """Whether greedy decoding would have written it."""
-    tokens: int
+__all__ = ["Loglikelihood", "Output", "ask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +20,9 @@ class Output:
     """What a model said to one sample."""
 
     text: str = ""
-    """For generate_until."""
+    """For generate_until: the (first) answer; of a conversation the last one."""
     choices: tuple[Loglikelihood, ...] = ()
-    """For multiple_choice, in the sample's order."""
+    """For multiple_choice, in the sample's order; for log-likelihoods the one."""
     request: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What was asked, but for the prompt and the model."""
     finish_reason: str = ""
@@ -40,120 +31,135 @@ class Output:
     target: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    texts: tuple[str, ...] = ()
+    """All answers, where the task repeats; else the one."""
+    said: tuple[str, ...] = ()
+    """In a conversation of several turns, every answer of it."""
 
 
 async def ask(client: GatewayClient, model: ServedModel, spec: TaskSpec, sample: Sample, seed: int) -> Output:
     """Raises SampleFailed where this sample gets no usable answer, EvaluationError where none will."""
-    how = _choose if spec.output_type == "multiple_choice" else _generate
     try:
-        return await how(client, model, spec, sample, seed)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if spec.output_type == "generate_until":
+            return await _generate(client, model, spec, sample, seed)
+        return _scored(await _score(client, model, spec, sample, seed))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # Foreign servers answer in shapes of their own; that is this sample's failure, not the run's.
         raise SampleFailed(f"the answer has an unexpected shape ({type(error).__name__}: {error})") from error
 
 
+async def _score(client: GatewayClient, model: ServedModel, spec: TaskSpec, sample: Sample, seed: int) -> Scored:
+    if spec.output_type == "loglikelihood_rolling":
+        return await of_document(client, model, sample.targets[0], seed)
+    context = await chat_context(client, model, sample) if sample.messages else sample.prompt
+    if spec.output_type == "loglikelihood":
+        return await of_continuations(client, model, context, [sample.targets[0]], seed)
+    delimiter = choice_delimiter(spec)
+    return await of_continuations(client, model, context, [delimiter + choice for choice in sample.choices], seed)
+
+
+def choice_delimiter(spec: TaskSpec) -> str:
+    """What stands before each choice: in a chat nothing, for the template has ended a line (as in lm-eval)."""
+    begun = spec.gen_prefix is not None and not spec.gen_prefix[-1:].isspace()
+    return "" if spec.chats and not begun else spec.target_delimiter
+
+
 async def _generate(client: GatewayClient, model: ServedModel, spec: TaskSpec, sample: Sample, seed: int) -> Output:
+    """As often as the task repeats. What is greedy is the same every time, and asked once."""
+    asked = spec.repeats if spec.generation_kwargs.samples else 1
+    answers: list[Answer] = []
+    texts: list[str] = []
+    said: list[str] = []
+    request: dict[str, Any] = {}
+    reason = ""
+    for repeat in range(asked):
+        request = _request(spec, seed + repeat)
+        said, found, reason = await _conversation(client, model, spec, sample, request)
+        answers += found
+        texts.append(said[-1])
+    texts *= spec.repeats // asked
+    return _output(
+        answers,
+        text=texts[0],
+        texts=tuple(texts),
+        said=tuple(said) if sample.turns else (),
+        request={**request, "seed": seed},
+        finish_reason=reason,
+    )
+
+
+def _request(spec: TaskSpec, seed: int) -> dict[str, Any]:
     settings = spec.generation_kwargs
-    request: dict[str, Any] = {
+    temperature = settings.temperature if settings.samples else 0
+    return {
         "max_tokens": settings.max_gen_toks,
-        "temperature": settings.temperature if settings.do_sample else 0,
+        "temperature": temperature,
         "stop": spec.stops,
         "seed": seed,
+        **settings.sampling,
     }
-    if settings.do_sample:
-        request |= {key: value for key in ("top_p", "top_k") if (value := getattr(settings, key)) is not None}
-    if spec.apply_chat_template:
-        asked = {"messages": [{"role": "user", "content": sample.prompt}]}
-        answer = await client.post(f"{model.url}/chat/completions", {"model": model.name, **asked, **request})
-    else:
-        answer = await client.post(
-            f"{model.url}/completions", {"model": model.name, "prompt": sample.prompt, **request}
+
+
+async def _conversation(
+    client: GatewayClient, model: ServedModel, spec: TaskSpec, sample: Sample, request: Mapping[str, Any]
+) -> tuple[list[str], list[Answer], str]:
+    """The model's answers, turn by turn; each is part of what is asked next."""
+    if not sample.messages:
+        # As lm-eval: the prompt as it stands, without a BOS token that nobody wrote.
+        plain = {"prompt": sample.prompt, **({"add_special_tokens": False} if model.facts else {})}
+        answer = await client.post(f"{model.url}/completions", {"model": model.name, **plain, **request})
+        text, reason = _text(answer, chat=False, stops=spec.stops)
+        return [text], [answer], reason
+    messages = list(sample.messages)
+    said: list[str] = []
+    answers: list[Answer] = []
+    reason = ""
+    for turn in (None, *sample.turns):
+        if turn is not None:
+            messages += [{"role": "assistant", "content": said[-1]}, {"role": "user", "content": turn}]
+        begun = (
+            {"add_generation_prompt": False, "continue_final_message": True}
+            if messages[-1]["role"] == "assistant"
+            else {}
         )
-    choice = _choices(answer, 1)[0]
-    text = choice.get("message", {}).get("content") if spec.apply_chat_template else choice.get("text")
+        payload = {"model": model.name, "messages": messages, **begun, **request}
+        answer = await client.post(f"{model.url}/chat/completions", payload)
+        text, reason = _text(answer, chat=True, stops=spec.stops)
+        said.append(text)
+        answers.append(answer)
+    return said, answers, reason
+
+
+def _text(answer: Answer, *, chat: bool, stops: Sequence[str]) -> tuple[str, str]:
+    """An answer's text and why it ended."""
+    choice = choices_of(answer, 1)[0]
+    text = choice.get("message", {}).get("content") if chat else choice.get("text")
     if text is not None and not isinstance(text, str):
         raise SampleFailed(f"the answer's text is {type(text).__name__}, expected a string")
-    return _output(answer, text=_cut(text or "", spec.stops), request=request, choice=choice)
+    return _cut(text or "", stops), str(choice.get("finish_reason") or "")
 
 
-async def _choose(client: GatewayClient, model: ServedModel, spec: TaskSpec, sample: Sample, seed: int) -> Output:
-    context, continuations = boundary(sample.prompt, [spec.target_delimiter + choice for choice in sample.choices])
-    context_ids, *wholes = await asyncio.gather(
-        client.tokenize(model, context), *(client.tokenize(model, context + text) for text in continuations)
-    )
-    start = len(context_ids)
-    for choice, whole in zip(sample.choices, wholes, strict=True):
-        if len(whole) <= start:
-            raise SampleFailed(f"choice {choice!r} adds no token to its context")
-    if start == 0:
-        raise SampleFailed("the context has no token: nothing to give the choices' likelihood on")
-    request: dict[str, Any] = {"max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0, "seed": seed}
-    answer = await client.post(f"{model.url}/completions", {"model": model.name, "prompt": wholes, **request})
-    rows = _choices(answer, len(wholes))
-    measured = [_loglikelihood(row, start, len(whole)) for row, whole in zip(rows, wholes, strict=True)]
-    return _output(answer, choices=tuple(measured), request=request, choice=rows[0])
+def _scored(scored: Scored) -> Output:
+    reason = str(choices_of(scored.answers[-1], len(scored.values))[0].get("finish_reason") or "")
+    return _output(scored.answers, choices=scored.values, request=scored.request, finish_reason=reason)
 
 
-def boundary(context: str, continuations: Sequence[str]) -> tuple[str, list[str]]:
-    """Move the context's trailing blanks to the continuations, as lm-eval does: tokenizers join one to the next word.
-
-    Context and continuation are then encoded whole; the context's own token count says where the latter starts.
-    """
-    kept = context.rstrip()
-    blanks = context[len(kept) :]
-    return kept, [blanks + continuation for continuation in continuations]
-
-
-def _loglikelihood(row: Mapping[str, Any], start: int, end: int) -> Loglikelihood:
-    """Over the tokens from `start` to `end`; what a backend generated after them does not count."""
-    told: Any = row.get("logprobs")
-    if not isinstance(told, dict):
-        raise SampleFailed("the backend answered without logprobs: it cannot score choices")
-    logprobs = cast("dict[str, Any]", told)
-    values: Any = logprobs.get("token_logprobs")
-    tops: Any = logprobs.get("top_logprobs")
-    if not isinstance(values, list) or len(cast("list[Any]", values)) < end:
-        raise SampleFailed(f"expected {end} token_logprobs (echo), found fewer: the backend cannot echo a prompt")
-    part = cast("list[Any]", values)[start:end]
-    if any(not isinstance(value, int | float) for value in part):
-        raise SampleFailed("a token_logprob of the continuation is missing")
-    best = cast("list[Any]", tops)[start:end] if isinstance(tops, list) else []
-    greedy = len(best) == len(part) and all(
-        top and value >= max(cast("dict[str, float]", top).values()) for value, top in zip(part, best, strict=True)
-    )
-    return Loglikelihood(float(sum(part)), greedy, len(part))
-
-
-def _choices(answer: Answer, expected: int) -> list[dict[str, Any]]:
-    """By `index`."""
-    rows: Any = answer.body.get("choices")
-    if not isinstance(rows, list) or len(cast("list[Any]", rows)) != expected:
-        raise SampleFailed(f"expected {expected} choices in the answer, found {rows!r:.200}")
-    found = cast("list[dict[str, Any]]", rows)
-    return sorted(found, key=lambda row: int(row.get("index", 0)))
-
-
-def _output(
-    answer: Answer,
-    *,
-    request: Mapping[str, Any],
-    choice: Mapping[str, Any],
-    text: str = "",
-    choices: tuple[Loglikelihood, ...] = (),
-) -> Output:
-    told: Any = answer.body.get("usage")
-    usage = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+def _output(answers: Sequence[Answer], **fields: Any) -> Output:
+    """What all answers to one sample cost together."""
+    usages = [_usage(answer) for answer in answers]
     return Output(
-        text=text,
-        choices=choices,
-        request=request,
-        finish_reason=str(choice.get("finish_reason") or ""),
-        latency_s=answer.latency_s,
-        attempts=answer.attempts,
-        target=answer.target,
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
+        latency_s=sum(answer.latency_s for answer in answers),
+        attempts=sum(answer.attempts for answer in answers) - len(answers) + 1,
+        target=answers[-1].target,
+        prompt_tokens=sum(int(usage.get("prompt_tokens") or 0) for usage in usages),
+        completion_tokens=sum(int(usage.get("completion_tokens") or 0) for usage in usages),
+        **fields,
     )
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    told: Any = answer.body.get("usage")
+    return cast("dict[str, Any]", told) if isinstance(told, dict) else {}
 
 
 def _cut(text: str, stops: Sequence[str]) -> str:

@@ -30,6 +30,8 @@ class ServedModel:
     """The OpenAI root for this model: its fast lane where it has one, else the gateway's `/v1`."""
     facts: Mapping[str, Any]
     """What the gateway says of the model: backend, dtype, digest, …"""
+    max_model_len: int | None = None
+    """Longest context, in tokens, where the server tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class GatewayClient:
             raise EvaluationError(f"{base_url!r} is no address: expected something like http://127.0.0.1:8000")
         self._max_attempts = max_attempts
         self._first_wait_s = first_wait_s
+        self._prefixes: dict[str, int] = {}
         self._http = httpx.AsyncClient(
             headers={"authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(timeout_s, connect=10.0, pool=None),
@@ -105,7 +108,13 @@ class GatewayClient:
             # a key goes to no other host than the one it was given for.
             origin = urlsplit(self.root)
             url = f"{origin.scheme}://{origin.netloc}{urlsplit(lane).path.rstrip('/')}"
-        return ServedModel(str(row["id"]), url, {key: value for key, value in facts.items() if key != "url"})
+        length = row.get("max_model_len")
+        return ServedModel(
+            str(row["id"]),
+            url,
+            {key: value for key, value in facts.items() if key != "url"},
+            length if isinstance(length, int) else None,
+        )
 
     async def tokenize(self, model: ServedModel, text: str) -> list[int]:
         """Token ids of a text, without special tokens. Raises SampleFailed."""
@@ -116,15 +125,29 @@ class GatewayClient:
             raise SampleFailed(f"/tokenize of {model.name} answered without `tokens`")
         return cast("list[int]", tokens)
 
+    async def prefix_token(self, model: ServedModel) -> int:
+        """What a text without context stands after: the tokenizer's BOS or EOS token. Raises SampleFailed."""
+        if model.name not in self._prefixes:
+            told = (await self._send("GET", f"{model.url.removesuffix('/v1')}/tokenizer_info", None)).body
+            text = told.get("bos_token") or told.get("eos_token")
+            tokens = await self.tokenize(model, text) if isinstance(text, str) else []
+            if len(tokens) != 1:
+                raise SampleFailed(f"{model.name} names no BOS or EOS token that is one token: {text!r}")
+            self._prefixes[model.name] = tokens[0]
+        return self._prefixes[model.name]
+
     async def post(self, url: str, payload: Mapping[str, Any]) -> Answer:
         """Send until answered. Raises SampleFailed after the last attempt, EvaluationError where none can succeed."""
+        return await self._send("POST", url, payload)
+
+    async def _send(self, method: str, url: str, payload: Mapping[str, Any] | None) -> Answer:
         problem, wait_s = "", 0.0
         for attempt in range(1, self._max_attempts + 1):
             await asyncio.sleep(wait_s)
             wait_s = self._backoff(attempt)
             started = time.perf_counter()
             try:
-                response = await self._http.post(url, json=payload)
+                response = await self._http.request(method, url, json=payload)
             except httpx.TimeoutException as error:
                 problem = f"no answer in time ({type(error).__name__})"
                 continue

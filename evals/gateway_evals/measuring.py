@@ -73,7 +73,8 @@ def measure(run: TaskRun, seed: int) -> TaskResult:
                 found, values = _apply(run.judge.metrics[spec.metric], scores, spec.settings, seed)
             except (KeyError, TypeError, ValueError) as error:
                 raise EvaluationError(
-                    f"{run.task.where}: metric {spec.metric!r} cannot read this task's answers: {error}"
+                    f"{run.task.where}: metric {spec.metric!r} cannot read this task's answers: "
+                    + (f"its scorer gives no {error}" if isinstance(error, KeyError) else str(error))
                 ) from error
             figures += [Figure(key, name, value, error, spec.higher_is_better) for key, value, error in found]
             for (doc_id, _), value in zip(scored, values, strict=bool(values)):
@@ -87,12 +88,14 @@ def _apply(
     """(key, value, standard error) of all the metric gives, and its value for each sample or nothing."""
     reads = str(getattr(metric, "reads", "answer"))
     predictions = [score.answers[reads] for score in scores]
-    references = _references([score.reference for score in scores])
+    references = _references(_against(metric, scores))
     values = {key: float(value) for key, value in _compute(metric, predictions, references, settings).items()}
     judge_each = cast("Callable[..., Sequence[float]] | None", getattr(metric, "each", None))
+    by_sample: list[float] = []
     if judge_each is not None and len(values) == 1:
         by_sample = [float(value) for value in judge_each(predictions, references, **settings)]
-        return [(key, value, standard_error(by_sample)) for key, value in values.items()], by_sample
+        if not getattr(metric, "corpus", False):
+            return [(key, value, standard_error(by_sample)) for key, value in values.items()], by_sample
 
     def error(key: str) -> float | None:
         def again(places: Sequence[int]) -> float:
@@ -101,13 +104,21 @@ def _apply(
 
         return bootstrap_error(again, len(scores), seed)
 
-    return [(key, value, error(key)) for key, value in values.items()], []
+    return [(key, value, error(key)) for key, value in values.items()], by_sample
 
 
 def _compute(
     metric: Metric, predictions: list[Any], references: list[Any], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     return metric.compute(predictions=predictions, references=references, **settings)
+
+
+def _against(metric: Metric, scores: Sequence[Score]) -> list[Any]:
+    """What the metric compares with: what is right, or another of the scorer's answers, or nothing."""
+    name = getattr(metric, "against", None)
+    if name is None:
+        return [score.reference for score in scores]
+    return [0 if name == "nothing" else score.answers[name] for score in scores]
 
 
 def _references(references: list[Any]) -> list[Any]:

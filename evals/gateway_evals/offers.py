@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from gateway.errors import PluginError
 from gateway.plugins import Plugins, Shelf, load
 from gateway_evals.errors import SuiteError
-from gateway_evals.scorers import ChoiceScorer, Scorer, TextScorer, default_scorer
+from gateway_evals.scorers import (
+    ChoiceScorer,
+    ContinuationScorer,
+    DocumentScorer,
+    Scorer,
+    TextScorer,
+    default_scorer,
+)
+from gateway_evals.spec import MetricSpec, TaskSpec
 from gateway_evals.task import Task
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Metric(Protocol):
@@ -41,27 +47,71 @@ def _without(module: str) -> Generator[None]:
         del modules[module]
 
 
-def _metric(name: str) -> Callable[[], object]:
+def _metric(room: str, name: str, *arguments: str) -> Callable[[], object]:
     def make() -> object:
         # Nothing an evaluation does may ask a hub; the libraries read these when they are imported.
         for variable in ("HF_EVALUATE_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
             os.environ.setdefault(variable, "1")
         with _without("transformers"):
-            from gateway_evals import metrics
-
-        return getattr(metrics, name)()
+            module = importlib.import_module(f"gateway_evals.metrics.{room}")
+        return getattr(module, name)(*arguments)
 
     return make
 
 
+SHARES = (
+    "score",
+    "prompt_strict",
+    "prompt_loose",
+    "instruction_strict",
+    "instruction_loose",
+    "resisted",
+    "passed_first",
+    "preference",
+    "agreement",
+    "similarity",
+)
+"""Numbers that scorers give each sample; their mean is the metric."""
+
 METRICS: Mapping[str, Callable[[], object]] = {
-    "acc": _metric("Accuracy"),
-    "acc_norm": _metric("AccuracyNorm"),
-    "macro_f1": _metric("MacroF1"),
-    "exact_match": _metric("ExactMatch"),
-    "f1": _metric("TokenF1"),
+    "acc": _metric("choices", "Accuracy"),
+    "acc_norm": _metric("choices", "AccuracyNorm"),
+    "acc_bytes": _metric("choices", "AccuracyBytes"),
+    "brier_score": _metric("choices", "BrierScore"),
+    "ece": _metric("choices", "CalibrationError"),
+    "macro_f1": _metric("choices", "MacroF1"),
+    "weighted_f1": _metric("choices", "WeightedF1"),
+    "macro_precision": _metric("choices", "MacroPrecision"),
+    "macro_recall": _metric("choices", "MacroRecall"),
+    "balanced_accuracy": _metric("choices", "BalancedAccuracy"),
+    "mcc": _metric("choices", "Matthews"),
+    "exact_match": _metric("texts", "ExactMatch"),
+    "contains": _metric("texts", "Contains"),
+    "f1": _metric("texts", "TokenF1"),
+    "bleu": _metric("texts", "Bleu"),
+    "chrf": _metric("texts", "Chrf"),
+    "chrf++": _metric("texts", "ChrfPlusPlus"),
+    "ter": _metric("texts", "TranslationEdits"),
+    "rouge1": _metric("texts", "Rouge1"),
+    "rouge2": _metric("texts", "Rouge2"),
+    "rougel": _metric("texts", "RougeL"),
+    "rougelsum": _metric("texts", "RougeLsum"),
+    "wer": _metric("texts", "WordErrors"),
+    "cer": _metric("texts", "CharacterErrors"),
+    "pass_at_k": _metric("texts", "PassAtK"),
+    "perplexity": _metric("numbers", "Perplexity"),
+    "word_perplexity": _metric("numbers", "WordPerplexity"),
+    "byte_perplexity": _metric("numbers", "BytePerplexity"),
+    "token_perplexity": _metric("numbers", "TokenPerplexity"),
+    "bits_per_byte": _metric("numbers", "BitsPerByte"),
+    **{name: _metric("numbers", "Share", name) for name in SHARES},
 }
-SCORERS: Mapping[str, Callable[..., object]] = {"choice": ChoiceScorer, "text": TextScorer}
+SCORERS: Mapping[str, Callable[..., object]] = {
+    "choice": ChoiceScorer,
+    "continuation": ContinuationScorer,
+    "document": DocumentScorer,
+    "text": TextScorer,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +142,7 @@ class Offers:
         metrics: dict[str, Metric] = {}
         for index, spec in enumerate(task.spec.metrics):
             where = f"{task.where}.metric_list[{index}]"
-            metric = cast("Metric", self._get(self.metrics, spec.metric, f"{where}.metric")())
+            metric = _fitting(self._get(self.metrics, spec.metric, f"{where}.metric")(), spec, task.spec, where)
             _check_settings(metric, spec.settings, where)
             metrics[spec.metric] = metric
         name = task.spec.scorer or default_scorer(task.spec.output_type)
@@ -104,6 +154,24 @@ class Offers:
             return shelf.get(name, self._plugins.broken)
         except PluginError as error:
             raise SuiteError(f"{where}: {error.message}") from error
+
+
+def _fitting(metric: object, spec: MetricSpec, task: TaskSpec, where: str) -> Metric:
+    """The metric, or what stands under its name for this output type. Raises SuiteError where it cannot read that, or
+    knows no such aggregation."""
+    others = cast("Mapping[str, Callable[[], object]]", getattr(metric, "others", {}))
+    if task.output_type in others:
+        metric = others[task.output_type]()
+    readable = cast("Sequence[str] | None", getattr(metric, "output_types", None))
+    if task.scorer is None and readable is not None and task.output_type not in readable:
+        raise SuiteError(
+            f"{where}.metric: {spec.metric!r} reads {', '.join(readable)}, and the task's output_type is "
+            f"{task.output_type}"
+        )
+    known = getattr(metric, "aggregation", None)
+    if known is not None and spec.aggregation not in {None, known}:
+        raise SuiteError(f"{where}.aggregation: {spec.metric!r} knows {known}, not {spec.aggregation!r}")
+    return cast("Metric", metric)
 
 
 def _putter(shelf: Shelf[Callable[..., object]], plugin: str) -> Callable[[str, Callable[..., object]], None]:

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway_evals.asking import Output
+from gateway_evals.asking import Output, choice_delimiter
 from gateway_evals.scorers import Score
-from gateway_evals.suite import TaskSpec
+from gateway_evals.spec import TaskSpec
 from gateway_evals.task import Sample, digest
 
 
 def sample_entry(spec: TaskSpec, sample: Sample, output: Output, score: Score) -> dict[str, Any]:
     """Without its metrics' values, which are known when all samples are."""
+    asked: Any = list(sample.messages) or sample.prompt
+    responses: list[Any] = [[[str(each.total), str(each.is_greedy)]] for each in output.choices]
+    filtered: list[Any] = [response[0] for response in responses]
     if spec.output_type == "multiple_choice":
-        requests = [[sample.prompt, spec.target_delimiter + choice] for choice in sample.choices]
-        responses: list[Any] = [[[str(each.total), str(each.is_greedy)]] for each in output.choices]
-        filtered: list[Any] = [response[0] for response in responses]
-        target = str(sample.gold)
+        requests = [[asked, choice_delimiter(spec) + choice] for choice in sample.choices]
+    elif spec.output_type == "loglikelihood":
+        requests = [[asked, sample.targets[0]]]
+    elif spec.output_type == "loglikelihood_rolling":
+        requests = [[sample.targets[0]]]
+        responses = [[str(output.choices[0].total)]]
+        filtered = [responses[0][0]]
     else:
         settings = {
             "until": spec.stops,
             "max_gen_toks": spec.generation_kwargs.max_gen_toks,
             "temperature": output.request.get("temperature", 0),
-            "do_sample": spec.generation_kwargs.do_sample,
+            "do_sample": spec.generation_kwargs.samples,
         }
-        requests = [[sample.prompt, settings]]
-        responses = [[output.text]]
-        filtered = [score.answers.get("answer")]
-        target = sample.targets[0] if len(sample.targets) == 1 else str(list(sample.targets))
+        requests = [[asked, settings]]
+        responses = [list(output.texts or (output.text,))]
+        filtered = [score.answers.get("answers", score.answers.get("answer"))]
     return {
-        **_question(sample, target),
+        **_question(sample, _target(sample)),
         "arguments": {
             f"gen_args_{index}": {f"arg_{place}": part for place, part in enumerate(request)}
             for index, request in enumerate(requests)
@@ -46,15 +51,16 @@ def sample_entry(spec: TaskSpec, sample: Sample, output: Output, score: Score) -
             "prompt_tokens": output.prompt_tokens,
             "completion_tokens": output.completion_tokens,
             "latency_s": round(output.latency_s, 6),
+            **({"said": list(output.said)} if output.said else {}),
+            **({"cluster": sample.cluster} if sample.cluster else {}),
         },
     }
 
 
 def failed_entry(sample: Sample, error: str) -> dict[str, Any]:
     """A sample without an answer: no metric's value, and why."""
-    target = str(sample.gold) if sample.gold is not None else sample.targets[0]
     return {
-        **_question(sample, target),
+        **_question(sample, _target(sample)),
         "arguments": {},
         "resps": [],
         "filtered_resps": [],
@@ -62,6 +68,12 @@ def failed_entry(sample: Sample, error: str) -> dict[str, Any]:
         "metrics": [],
         "gateway": {"error": error},
     }
+
+
+def _target(sample: Sample) -> str:
+    if sample.golds:
+        return str(sample.golds[0] if len(sample.golds) == 1 else list(sample.golds))
+    return sample.targets[0] if len(sample.targets) == 1 else str(list(sample.targets))
 
 
 def _question(sample: Sample, target: str) -> dict[str, Any]:

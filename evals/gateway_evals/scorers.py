@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway_evals.asking import Output
-from gateway_evals.filters import Chain, build_chain
+from gateway_evals.filters import PLAIN, build_chain
 from gateway_evals.task import Sample, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One sample's answer, ready for metrics."""
+    """One sample's answer, ready for metrics. Everything in it can be written as JSON."""
 
     answers: Mapping[str, Any]
     """By name: each metric says which one it reads; "answer" is the usual one."""
@@ -35,7 +37,8 @@ class Scorer(Protocol):
 class ChoiceScorer:
     """The choice with the largest log-likelihood; the first among equals.
 
-    `answer`: by the plain sum (lm-eval's acc); `answer_norm`: by the sum over the choice's characters (acc_norm).
+    `answer`: by the plain sum (lm-eval's acc); `answer_norm`: by the sum over the choice's characters (acc_norm);
+    `answer_bytes`: over its bytes; `probabilities`: of the choices among themselves.
     """
 
     def __init__(self, task: Task) -> None:
@@ -44,23 +47,86 @@ class ChoiceScorer:
     async def __call__(self, sample: Sample, output: Output) -> list[Score]:
         totals = [choice.total for choice in output.choices]
         by_length = [total / len(text) for total, text in zip(totals, sample.choices, strict=True)]
-        answers = {"answer": totals.index(max(totals)), "answer_norm": by_length.index(max(by_length))}
-        return [Score(answers, sample.gold)]
+        by_bytes = [total / len(text.encode()) for total, text in zip(totals, sample.choices, strict=True)]
+        right = sample.golds[0]
+
+        def best(values: Sequence[float]) -> int:
+            place = values.index(max(values))
+            return right if place in sample.golds else place
+
+        answers = {
+            "answer": best(totals),
+            "answer_norm": best(by_length),
+            "answer_bytes": best(by_bytes),
+            "probabilities": shares(totals),
+        }
+        return [Score(answers, right)]
+
+
+class ContinuationScorer:
+    """`answer`: 1 where greedy decoding would have written the text, which is what is right; and its log-likelihood."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    async def __call__(self, sample: Sample, output: Output) -> list[Score]:
+        (value,) = output.choices
+        return [Score({"answer": int(value.is_greedy), "loglikelihood": value.total, "tokens": value.tokens}, 1)]
+
+
+class DocumentScorer:
+    """A text's log-likelihood, and what it is divided by: words (between blanks, as lm-eval counts them) and bytes."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    async def __call__(self, sample: Sample, output: Output) -> list[Score]:
+        (value,) = output.choices
+        text = sample.targets[0]
+        answers = {
+            "answer": value.total,
+            "loglikelihood": value.total,
+            "words": len(re.split(r"\s+", text)),
+            "bytes": len(text.encode()),
+            "tokens": value.tokens,
+        }
+        return [Score(answers, 0)]
 
 
 class TextScorer:
-    """The text after each of the task's filters; without filters, the text as it came."""
+    """The text after each of the task's filters; without filters, the text as it came. `answers`: where a task repeats
+    and a filter leaves several."""
 
     def __init__(self, task: Task) -> None:
-        self._chains = [build_chain(spec, task.where) for spec in task.spec.filter_list] or [Chain("none", [])]
+        spec = task.spec
+        many = any(metric.metric == "pass_at_k" for metric in spec.metrics)
+        plain = [] if many and spec.repeats > 1 else [PLAIN]
+        chains = spec.filter_list or plain or [PLAIN.model_copy(update={"filter": []})]
+        self._chains = [build_chain(chain, task.where, spec.repeats, many=many) for chain in chains]
+        self._attempts = many
 
     async def __call__(self, sample: Sample, output: Output) -> list[Score]:
         scores: list[Score] = []
         for chain in self._chains:
-            answer, extracted = chain.extract(output.text)
-            scores.append(Score({"answer": answer}, list(sample.targets), extracted, chain.name))
+            found = chain.extract_all(output.texts or (output.text,))
+            answers: dict[str, Any] = {"answer": found[0][0]}
+            if len(found) > 1:
+                answers["answers"] = [text for text, _ in found]
+            if self._attempts:
+                answers["passed"] = [float(text in sample.targets) for text, _ in found]
+            scores.append(Score(answers, list(sample.targets), any(good for _, good in found), chain.name))
         return scores
 
 
+def shares(logarithms: Sequence[float]) -> list[float]:
+    """Softmax: probabilities of things whose log-probabilities are known but for a constant."""
+    largest = max(logarithms)
+    weights = [math.exp(value - largest) for value in logarithms]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
+
+
 def default_scorer(output_type: str) -> str:
-    return "choice" if output_type == "multiple_choice" else "text"
+    return {"multiple_choice": "choice", "loglikelihood": "continuation", "loglikelihood_rolling": "document"}.get(
+        output_type, "text"
+    )

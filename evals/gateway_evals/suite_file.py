@@ -1,77 +1,115 @@
-"""Reads a suite's YAML into strict models; each problem names its YAML path. Knows nothing of models, data or HTTP."""
+"""From a file to a Suite: our suites, and lm-eval's tasks and groups. Each problem names its YAML path."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gateway_evals.errors import SuiteError
-from gateway_evals.suite import Suite, TaskSpec
+from gateway_evals.python_task import expanded
+from gateway_evals.spec import DatasetKwargs, FewshotConfig, FilterSpec, GenerationKwargs, TaskSpec
+from gateway_evals.suite import GroupMetric, Suite
+from gateway_evals.yaml_file import names_in, read_mapping
+
+ELSEWHERE = {
+    "process_docs": "change the rows beforehand, or write a Python task (register_tasks)",
+    "process_results": "write a scorer (register_scorers)",
+    "custom_dataset": "write a Python task (register_tasks)",
+    "class": "write a Python task (register_tasks)",
+    "doc_to_image": "texts only",
+    "doc_to_audio": "texts only",
+    "use_prompt": "write the template into doc_to_text",
+    "unsafe_code": "code runs by `scorer: code` and --allow-code",
+}
+"""lm-eval's keys that have no place here, and what does instead."""
 
 
 def load_suite(path: Path) -> Suite:
-    """Read a suite, or a single task as a suite of one. Raises SuiteError with every problem at once."""
+    """Read a suite, a single task as a suite of one, or a group of lm-eval's. Raises SuiteError with all problems."""
     data = read_mapping(path)
-    if "tasks" not in data:
-        if "task" not in data:
-            raise SuiteError(f"{path}: expected `tasks:` (a suite) or `task:` (a single task)")
-        data = {"suite": path.stem, "tasks": [data]}
-    tasks: Any = data["tasks"]
-    if isinstance(tasks, list):
-        entries = cast("list[Any]", tasks)
-        data = {**data, "tasks": [_entry(path, index, entry) for index, entry in enumerate(entries)]}
-    data.setdefault("suite", path.stem)
+    if "tasks" in data:
+        entries: Any = data["tasks"]
+    elif isinstance(data.get("task"), list) and "group" in data:
+        data, entries = _group(data), data["task"]
+    elif "task" in data or "python" in data:
+        data, entries = {}, [data]
+    else:
+        raise SuiteError(f"{path}: expected `tasks:` (a suite) or `task:` (a single task)")
+    if isinstance(entries, list):
+        listed = cast("list[Any]", entries)
+        entries = [task for index, entry in enumerate(listed) for task in _entries(path, f"tasks[{index}]", entry)]
+    return _validated(path, {"suite": path.stem, **data, "tasks": entries})
+
+
+def python_suite(name: str) -> Suite:
+    """A Python task as a suite of one. Raises SuiteError."""
+    path = Path(name)
+    return _validated(path, {"suite": name, "tasks": [expanded({"python": name}, f"{name}: tasks[0]")]})
+
+
+def _validated(path: Path, data: dict[str, Any]) -> Suite:
     try:
         suite = Suite.model_validate(data)
     except ValidationError as error:
-        raise SuiteError("\n".join(f"{path}: {line}" for line in _lines(error))) from error
+        raise SuiteError("\n".join(f"{path}: {line}" for line in _lines(error, Suite))) from error
     return suite.model_copy(update={"path": path})
 
 
-def _entry(path: Path, index: int, entry: Any) -> Any:
-    """`- other.yaml` takes a task from its own file beside the suite; its data is then looked for beside that file."""
+def _group(data: dict[str, Any]) -> dict[str, Any]:
+    """lm-eval's group in our words; `group_alias` and its version are told nowhere and may stand."""
+    beside = {key: value for key, value in data.items() if key not in {"group", "task", "group_alias", "metadata"}}
+    return {**beside, "suite": data["group"]}
+
+
+def _entries(path: Path, where: str, entry: Any) -> list[Any]:
+    """The tasks behind one entry: written here, in a file of its own, by name as lm-eval finds it, or in Python."""
     if isinstance(entry, dict):
-        return _placed(cast("dict[str, Any]", entry), path.parent)
+        return _written(path, where, cast("dict[str, Any]", entry))
     if not isinstance(entry, str):
-        return entry
+        return [entry]
     file = path.parent / entry
-    if not file.is_file():
-        raise SuiteError(f"{path}: tasks[{index}]: no file {file}")
-    data = _placed(read_mapping(file), file.parent)
+    if file.is_file():
+        return [_from_file(file)]
+    named = [found for name, found in names_in(path.parent) if name == entry]
+    if not named or named == [path]:
+        raise SuiteError(f"{path}: {where}: no file {file}, and no task, group or tag {entry!r} beside it")
+    return [task for found in dict.fromkeys(named) for task in load_suite(found).tasks]
+
+
+def _written(path: Path, where: str, task: dict[str, Any]) -> list[Any]:
+    if "python" in task:
+        return [expanded(_placed(task, path.parent), f"{path}: {where}")]
+    if isinstance(task.get("task"), list):
+        inner = cast("list[Any]", task["task"])
+        return [one for index, each in enumerate(inner) for one in _entries(path, f"{where}.task[{index}]", each)]
+    if "dataset_path" not in task and isinstance(task.get("task"), str):
+        # lm-eval's groups change a task that has a file of its own: `{task: NAME, num_fewshot: 3}`.
+        for name, found in names_in(path.parent):
+            if name == task["task"] and found != path:
+                return [_placed({**read_mapping(found), **task}, found.parent)]
+    return [_placed(task, path.parent)]
+
+
+def _from_file(file: Path) -> TaskSpec:
+    data = read_mapping(file)
+    data = _placed(data, file.parent)
+    if "python" in data:
+        data = expanded(data, f"{file}")
     try:
         return TaskSpec.model_validate(data)
     except ValidationError as error:
-        raise SuiteError("\n".join(f"{file}: {line}" for line in _lines(error))) from error
+        raise SuiteError("\n".join(f"{file}: {line}" for line in _lines(error, TaskSpec))) from error
 
 
 def _placed(task: dict[str, Any], folder: Path) -> dict[str, Any]:
     # The models' own fields for places are ours to set; in a file they are unknown settings like any other.
-    return {(f"{key} (in a file)" if key == "folder" else key): value for key, value in task.items()} | {
-        "folder": folder
-    }
+    ours = {"folder", "rows"}
+    return {(f"{key} (in a file)" if key in ours else key): value for key, value in task.items()} | {"folder": folder}
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The file's top-level mapping. Raises SuiteError where it cannot be read or is something else."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SuiteError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    try:
-        data: Any = yaml.load(text, Loader=_SuiteLoader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise SuiteError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise SuiteError(f"{path}: expected a mapping with `tasks:`, found {type(data).__name__}")
-    return cast("dict[str, Any]", data)
-
-
-def _lines(error: ValidationError) -> list[str]:
+def _lines(error: ValidationError, root: type[BaseModel]) -> list[str]:
     lines: list[str] = []
     for problem in error.errors(include_url=False):
         where = ""
@@ -80,33 +118,29 @@ def _lines(error: ValidationError) -> list[str]:
         if problem["type"] == "value_error":
             what = str(problem.get("ctx", {}).get("error", problem["msg"]))
         elif problem["type"] == "extra_forbidden":
-            what = "unknown setting"
+            what = _unknown(problem["loc"], root)
+        elif problem["loc"][-1:] == ("dataset_path",):
+            what = f"json and csv are read, from local files; a hub is not asked (found {problem['input']!r:.80})"
         else:
             what = f"{problem['msg']} (found {problem['input']!r:.80})"
         lines += [f"{where}: {line}" if where else line for line in what.splitlines()]
     return lines
 
 
-class _SuiteLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses what would be lost or run: a key that stands twice, a tag such as `!function`."""
+_MODELS: dict[str, type[BaseModel]] = {
+    "tasks": TaskSpec,
+    "generation_kwargs": GenerationKwargs,
+    "dataset_kwargs": DatasetKwargs,
+    "fewshot_config": FewshotConfig,
+    "filter_list": FilterSpec,
+    "aggregate_metric_list": GroupMetric,
+}
 
 
-def _mapping(loader: _SuiteLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key: Any = loader.construct_object(key_node, deep=True)  # pyright: ignore[reportUnknownMemberType]
-        if isinstance(key, str | int | float | bool) and key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", key_node.start_mark)
-        seen.add(str(key) if not isinstance(key, str | int | float | bool) else key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-def _refuse_tag(loader: _SuiteLoader, suffix: str, node: yaml.Node) -> Any:
-    raise yaml.constructor.ConstructorError(
-        None, None, f"the tag !{suffix} is not read here: a suite is data and runs no Python", node.start_mark
-    )
-
-
-_SuiteLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_SuiteLoader.add_multi_constructor("!", _refuse_tag)  # pyright: ignore[reportUnknownMemberType]
+def _unknown(place: tuple[int | str, ...], root: type[BaseModel]) -> str:
+    if place[-1] in ELSEWHERE:
+        return f"unknown setting: {ELSEWHERE[str(place[-1])]}"
+    within = [part for part in place[:-1] if part in _MODELS]
+    model = _MODELS[str(within[-1])] if within else root
+    known = [name for name in model.model_fields if name not in {"folder", "rows", "path"}]
+    return f"unknown setting; there are: {', '.join(known)}"

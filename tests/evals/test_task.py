@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway_evals.asking import boundary
 from gateway_evals.errors import SuiteError
+from gateway_evals.likelihood import boundary
 from gateway_evals.prompt import doc_to_choice, doc_to_target, target_choice
 from gateway_evals.suite import Suite, TaskSpec
 from gateway_evals.task import Task, build_tasks

@@ -1,0 +1,15 @@
+"""Tasks whose rows code makes, offered by `register_tasks`. Each module is imported when its task is named."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+
+
+def _task(room: str, name: str) -> Callable[[], object]:
+    return lambda: getattr(importlib.import_module(f"gateway_evals.generators.{room}"), name)()
+
+
+TASKS: Mapping[str, Callable[[], object]] = {
+    "arithmetic": _task("arithmetic", "task"),
+}
