@@ -1,4 +1,4 @@
-"""The evaluation harness as a plugin: commands, metrics, scorers, tasks and an app. Imports nothing but the hook marker."""
+"""The evaluation harness as a plugin: commands, metrics, scorers, tasks, an app. Imports only the hook marker."""
 
 from __future__ import annotations
 
