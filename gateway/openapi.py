@@ -123,6 +123,18 @@ _SCHEMAS: dict[str, Any] = {
         ("id", "object", "created_at", "status", "model", "output"),
         id=_TEXT, object={"const": "response"}, created_at=_NUMBER, status=_TEXT, model=_TEXT, output=_ROWS,
     ),
+    "VoteRequest": _fields(
+        ("model_a", "model_b", "winner"),
+        model_a=_TEXT, model_b=_TEXT, winner={"enum": ["model_a", "model_b", "tie", "both_bad"]},
+    ),
+    "Vote": _fields(
+        ("id", "object", "created_at", "model_a", "model_b", "winner"),
+        id=_TEXT, object={"const": "arena.vote"}, created_at=_NUMBER, model_a=_TEXT, model_b=_TEXT, winner=_TEXT,
+    ),
+    "Leaderboard": _fields(
+        ("object", "data", "votes", "confidence"),
+        object={"const": "list"}, data=_ROWS, votes=_NUMBER, confidence={"type": "number"},
+    ),
     "Deleted": _fields(("id", "deleted"), id=_TEXT, deleted={"const": True}),
     "Items": _fields(("object", "data"), object={"const": "list"}, data=_ROWS),
     "TokenCount": _fields(("input_tokens",), input_tokens=_NUMBER),
@@ -193,6 +205,8 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/batches/{batch_id}": _at("batch_id", get=_page("How far a batch is", "Batch")),
         "/v1/batches/{batch_id}/cancel": _at("batch_id", post=_page("Cancel a batch", "Batch")),
+        "/v1/arena/votes": {"post": _page("Say which of two answers was better", "Vote", "VoteRequest")},
+        "/v1/arena/leaderboard": {"get": _page("How strong models are, by all votes", "Leaderboard")},
         "/v1/models": {"get": _page("What is served", "Models")},
         "/v1/models/{model}": _at("model", get=_page("One model", "Model")),
         "/tokenize": {"post": _page("A text's tokens", "Tokens", "TokenizeRequest")},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.config import LimitSpec
 from gateway.ingress.adapters import AdapterNames, AdapterPages
+from gateway.ingress.arena import Arena
 from gateway.ingress.auth import Authenticate
 from gateway.ingress.batches import Batches, Unsent
 from gateway.ingress.forward import Forward, by_table, only
@@ -27,6 +28,7 @@ from gateway.types import ASGIApp
 
 if TYPE_CHECKING:
     from gateway.adapters.registry import Registry
+    from gateway.arena.votes import Votes
     from gateway.batches.desk import Desk
     from gateway.batches.files import Files
     from gateway.responses.archive import Archive
@@ -86,7 +88,8 @@ def wide_door(
     alone = Record(Unsent(inner), door="wide", metrics=metrics, plugins=plugins)
     url = policy.store or default_url()
     batches = Batches(inner, alone, partial(_desks, url), resume=may_hold_something(url))
-    behind = AdapterPages(batches, adapters, table.default) if adapters is not None else batches
+    arena = Arena(batches, partial(_votes, url))
+    behind = AdapterPages(arena, adapters, table.default) if adapters is not None else arena
     limit = Limit(behind, policy.limits, InFlight(policy.limits.max_concurrent, "This gateway"))
     pages = Pages(limit, fleet, _behind(table), document, adapters)
     return WideDoor(
@@ -144,6 +147,12 @@ def _desks(url: str) -> tuple[Files, Desk]:
     from gateway.batches.files import Files
 
     return Files(_store(url)), Desk(_store(url))
+
+
+def _votes(url: str) -> Votes:
+    from gateway.arena.votes import Votes
+
+    return Votes(_store(url))
 
 
 def _behind(table: RouteTable) -> Mapping[str, tuple[str, ...]]:
