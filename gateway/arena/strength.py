@@ -144,5 +144,5 @@ class _Cells:
         gradient = (counts * (self._score - chance)) @ apart - _PRIOR * theta
         weight = counts * chance * (1 - chance)
         hessian: Any = np.einsum("so,oi,oj->sij", weight, apart, apart, optimize=True)
-        step: Any = np.linalg.solve(hessian + _PRIOR * np.eye(self._sides), gradient[..., None])
-        return step[..., 0]
+        solve: Any = np.linalg.solve
+        return solve(hessian + _PRIOR * np.eye(self._sides), gradient[..., None])[..., 0]
