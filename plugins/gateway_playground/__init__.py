@@ -10,7 +10,13 @@ from gateway.hookspecs import hookimpl
 from gateway.tabs import PageContext, TabOffer
 from gateway.types import ASGIApp
 
-TABS = (("chat", "Chat", 10),)
+TABS = (
+    ("chat", "Chat", 10),
+    ("structured", "Structured", 40),
+    ("adapters", "Adapters", 50),
+    ("evaluations", "Evaluations", 60),
+    ("operations", "Operations", 70),
+)
 """Name (a module of `gateway_playground.tabs`), title and order."""
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from playwright.sync_api import expect
 
 from tests.playground.driver import PlaygroundPage, chromium
 from tests.running import Gateway
@@ -22,3 +25,26 @@ def test_a_person_asks_and_sees_the_answer_and_its_facts(gateway: Gateway, model
         assert "tokens" in facts
         tab.close()
         assert tab.complaints == []
+
+
+def test_the_other_rooms_on_real_models(gateway: Gateway) -> None:
+    with chromium() as browser:
+        tab = PlaygroundPage.tab(browser, f"{gateway.url}/playground").open()
+        tab.pick("smollm2-torch")
+        tab.turn_to("Structured")
+        page = tab.page
+        page.locator("#schema-ask").click(timeout=30_000)
+        expect(page.locator("#schema-verdict")).to_contain_text("Passed.", timeout=90_000)
+        expect(page.locator("#schema-answer .cm-content")).to_contain_text('"languages"')
+        tab.turn_to("Operations")
+        models = page.locator("#operations").get_by_role("region", name="Models")
+        for model in ("smollm2", "smollm2-onnx", "smollm2-torch"):
+            expect(models.get_by_role("row", name=re.compile(rf"^{model} \w+ up 1 running"))).to_be_visible(
+                timeout=30_000
+            )
+        expect(page.locator("#operations").get_by_role("region", name="Routes and apps")).to_contain_text("playground")
+        tab.turn_to("Evaluations")
+        expect(page.get_by_role("combobox", name="Suite", exact=True)).not_to_have_value("", timeout=30_000)
+        tab.close()
+        assert tab.complaints == []
+        assert tab.hosts == {gateway.url.split("/")[2]}

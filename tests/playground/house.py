@@ -20,6 +20,7 @@ from gateway.ingress.auth import hash_keys
 from gateway.ingress.doors import DoorPolicy, fast_lane, wide_door
 from gateway.ingress.limits import InFlight
 from gateway.ingress.metrics import Metrics
+from gateway.ingress.status import Application, FleetReport, ReplicaReport, report
 from gateway.plugins import Plugins, load
 from gateway.routing import RouteTable, first
 from gateway.tabs import TabOffer
@@ -51,16 +52,17 @@ class House:
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """(path, body) of every chat request, in order."""
     backends: dict[str, Backend] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=Metrics)
+    started_at: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
-        self.backends = {
-            name: EchoBackend(BackendContext(name, ModelSpec(backend="echo", options=options), None))
-            for name, options in MODELS.items()
-        }
+        self.backends = self.make_backends()
         policy = DoorPolicy(key_hashes=tuple(hash_keys(self.keys)))
-        shared: dict[str, Any] = {"metrics": Metrics(), "plugins": Plugins([])}
+        shared: dict[str, Any] = {"metrics": self.metrics, "plugins": Plugins([])}
         table = RouteTable(
-            tuple(MODELS), {name: (first, tuple(Target(model) for model in to)) for name, to in ROUTES.items()}, "quick"
+            tuple(self.backends),
+            {name: (first, tuple(Target(model) for model in to)) for name, to in ROUTES.items()},
+            "quick",
         )
         self._wide = wide_door(policy, table=table, app=lambda name: self.backends[name].app, fleet=self, **shared)
         self._lanes = {
@@ -69,11 +71,26 @@ class House:
         }
         self._playground = build(AppContext(self.base_url, "/playground", self.options, self.tabs))
 
+    def make_backends(self) -> dict[str, Backend]:
+        return {
+            name: EchoBackend(BackendContext(name, ModelSpec(backend="echo", options=options), None))
+            for name, options in MODELS.items()
+        }
+
     async def cards(self) -> Mapping[str, ModelCard | None]:
         return {name: backend.card() for name, backend in self.backends.items()}
 
     async def snapshots(self) -> Iterable[tuple[str, bytes]]:
-        return []
+        return [("house", self.metrics.snapshot())]
+
+    async def report(self) -> FleetReport:
+        in_flight = sum(self.metrics.in_flight.values())
+        door = await report("house", metrics=self.metrics, started_at=self.started_at, in_flight=in_flight, limit=None)
+        lanes = [
+            ReplicaReport(f"{name}-1", name, self.started_at, backend.running(), 64, backend.running())
+            for name, backend in self.backends.items()
+        ]
+        return FleetReport([door, *lanes], apps={"playground": Application("running", {"running": 1})})
 
     def running(self) -> int:
         """Generations in all engines."""
