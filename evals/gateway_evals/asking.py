@@ -35,6 +35,12 @@ class Output:
     """All answers, where the task repeats; else the one."""
     said: tuple[str, ...] = ()
     """In a conversation of several turns, every answer of it."""
+    ttft_s: float | None = None
+    """Until the first token (of the first answer), where it was streamed."""
+    overhead_ms: float | None = None
+    """The gateway's own share, where it tells."""
+    cached: bool = False
+    """From the cache: the times are those of when it was asked."""
 
 
 async def ask(client: GatewayClient, model: ServedModel, spec: TaskSpec, sample: Sample, seed: int) -> Output:
@@ -153,6 +159,9 @@ def _output(answers: Sequence[Answer], **fields: Any) -> Output:
         target=answers[-1].target,
         prompt_tokens=sum(int(usage.get("prompt_tokens") or 0) for usage in usages),
         completion_tokens=sum(int(usage.get("completion_tokens") or 0) for usage in usages),
+        ttft_s=answers[0].ttft_s,
+        overhead_ms=answers[0].overhead_ms,
+        cached=all(answer.cached for answer in answers),
         **fields,
     )
 

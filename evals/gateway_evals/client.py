@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 
+from gateway_evals.cache import IDENTITY, AnswerCache, cache_key
 from gateway_evals.errors import EvaluationError, SampleFailed
+from gateway_evals.pacing import BUSY, Pace
+from gateway_evals.streamed import BrokenStreamError, StreamedAnswer, can_stream
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """500 is among them because a proxy before a dying replica answers it for 502 to 504."""
 
 LONGEST_WAIT_S = 60.0
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_KEPT = ("body", "latency_s", "target", "ttft_s", "overhead_ms")
+"""Of an answer in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,12 @@ class Answer:
     attempts: int
     target: str
     """`x-gateway-target`, or ""."""
+    ttft_s: float | None = None
+    """Until the first token, where the answer was streamed."""
+    overhead_ms: float | None = None
+    """`x-gateway-overhead-ms`: time until the first byte that was not the backend's."""
+    cached: bool = False
+    """Answered from the cache; times are those of the answer when it was given."""
 
 
 class GatewayClient:
@@ -58,45 +71,71 @@ class GatewayClient:
         timeout_s: float = 120.0,
         max_attempts: int = 6,
         first_wait_s: float = 0.5,
+        stream: bool = False,
+        cache: Path | None = None,
     ) -> None:
+        """`stream`: texts are streamed, so that the time of their first token is known. `cache`: where answers are kept
+        and looked up. Raises EvaluationError for an address or a cache that cannot be used."""
         self.root = base_url.rstrip("/").removesuffix("/v1")
         host = urlsplit(self.root).hostname
         if host is None or urlsplit(self.root).scheme not in {"http", "https"}:
             raise EvaluationError(f"{base_url!r} is no address: expected something like http://127.0.0.1:8000")
+        self.pace = Pace(concurrency, timeout_s / 2)
         self._max_attempts = max_attempts
         self._first_wait_s = first_wait_s
+        self._stream = stream
+        self._cache = AnswerCache(cache) if cache is not None else None
+        self._identities: dict[str, Mapping[str, Any]] = {}
         self._prefixes: dict[str, int] = {}
-        self._http = httpx.AsyncClient(
-            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
-            timeout=httpx.Timeout(timeout_s, connect=10.0, pool=None),
-            limits=httpx.Limits(max_connections=2 * concurrency, max_keepalive_connections=2 * concurrency),
-            # A proxy from the environment must not swallow what is meant for this machine.
-            trust_env=host not in LOOPBACK,
-        )
+        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(10.0, timeout_s))
+        # A proxy from the environment must not swallow what is meant for this machine.
+        self._trust_env = host not in LOOPBACK
+        self._opened: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> GatewayClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        if self._opened is not None:
+            await self._opened.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        # Made inside the loop that uses it. The pace bounds connections, not the pool.
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                headers=self._headers,
+                timeout=self._timeout,
+                trust_env=self._trust_env,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._opened
 
     async def models(self) -> dict[str, ServedModel]:
         """What the gateway serves, by name. Raises EvaluationError that says what to do."""
         try:
             # One attempt: a person is waiting, and "not started yet" is the usual reason.
-            response = await self._http.get(f"{self.root}/v1/models", timeout=10.0)
-        except httpx.HTTPError as error:
+            async with self._http.get(f"{self.root}/v1/models", timeout=aiohttp.ClientTimeout(total=10.0)) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise EvaluationError(
                 f"nothing answers at {self.root}: start it with `gateway serve`, or name another with --base-url"
             ) from error
-        _refuse_run(response)
-        body = _json_object(response)
-        if response.status_code != 200 or not isinstance(body.get("data"), list):
+        _refuse_run(response.status, content)
+        body = _json_object(content)
+        if response.status != 200 or not isinstance(body.get("data"), list):
             raise EvaluationError(
-                f"{self.root}/v1/models answered {response.status_code}, not a list of models: is this a gateway?"
+                f"{self.root}/v1/models answered {response.status}, not a list of models: is this a gateway?"
             )
         rows = [cast("dict[str, Any]", row) for row in cast("list[Any]", body["data"]) if isinstance(row, dict)]
-        return {str(row["id"]): self._served(row) for row in rows if "id" in row}
+        served = {str(row["id"]): self._served(row) for row in rows if "id" in row}
+        for row in rows:
+            self._know(row, served)
+        return served
 
     def _served(self, row: Mapping[str, Any]) -> ServedModel:
         told = row.get("gateway")
@@ -115,6 +154,18 @@ class GatewayClient:
             {key: value for key, value in facts.items() if key != "url"},
             length if isinstance(length, int) else None,
         )
+
+    def _know(self, row: Mapping[str, Any], served: Mapping[str, ServedModel]) -> None:
+        """What decides this model's answers. An adapter's are its own digest's and its base's together."""
+        model = served.get(str(row.get("id")))
+        if model is None or "targets" in model.facts:
+            return
+        parent = row.get("parent")
+        if not parent:
+            self._identities[model.name] = model.facts
+        elif (base := served.get(str(parent))) is not None and base.facts.get("digest"):
+            told = {name: base.facts.get(name) for name in IDENTITY}
+            self._identities[model.name] = {**model.facts, "base": told}
 
     async def tokenize(self, model: ServedModel, text: str) -> list[int]:
         """Token ids of a text, without special tokens. Raises SampleFailed."""
@@ -137,70 +188,136 @@ class GatewayClient:
         return self._prefixes[model.name]
 
     async def post(self, url: str, payload: Mapping[str, Any]) -> Answer:
-        """Send until answered. Raises SampleFailed after the last attempt, EvaluationError where none can succeed."""
-        return await self._send("POST", url, payload)
+        """Send until answered, or answer from the cache. Raises SampleFailed after the last attempt, EvaluationError
+        where none can succeed."""
+        key = None
+        if self._cache is not None:
+            identity = self._identities.get(str(payload.get("model")))
+            key = cache_key(identity, url.rpartition("/v1/")[2], payload)
+            if key is not None and (kept := self._cache.get(key)) is not None:
+                return Answer(**kept, cached=True)
+        if self._stream and can_stream(payload):
+            payload = {**payload, "stream": True, "stream_options": {"include_usage": True}}
+        answer = await self._send("POST", url, payload)
+        if self._cache is not None and key is not None:
+            kept = {name: getattr(answer, name) for name in _KEPT}
+            self._cache.put(key, {**kept, "attempts": 1})
+        return answer
 
     async def _send(self, method: str, url: str, payload: Mapping[str, Any] | None) -> Answer:
-        problem, wait_s = "", 0.0
+        wait_s = 0.0
+        content = None if payload is None else json.dumps(payload, ensure_ascii=False).encode()
+        result: Answer | _Refusal = _Refusal("not asked")
         for attempt in range(1, self._max_attempts + 1):
-            await asyncio.sleep(wait_s)
-            wait_s = self._backoff(attempt)
+            if wait_s:
+                await asyncio.sleep(wait_s)
+            number = await self.pace.enter()
             started = time.perf_counter()
+            busy = False
             try:
-                response = await self._http.request(method, url, json=payload)
-            except httpx.TimeoutException as error:
-                problem = f"no answer in time ({type(error).__name__})"
-                continue
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}".rstrip(": ")
-                continue
-            latency_s = time.perf_counter() - started
-            if response.status_code == 200:
-                body = _json_object(response)
-                if body:
-                    return Answer(body, latency_s, attempt, response.headers.get("x-gateway-target", ""))
-                problem = "answered 200 without a JSON object"
-                continue
-            _refuse_run(response)
-            problem = f"{response.status_code}: {_message(response)}"
-            if response.status_code not in RETRIED:
-                raise SampleFailed(problem)
-            wait_s = max(wait_s, _retry_after_s(response))
-        raise SampleFailed(f"{problem} (after {self._max_attempts} attempts)")
+                result = await self._attempt(method, url, content, attempt)
+                busy = isinstance(result, _Refusal) and result.busy
+            finally:
+                self.pace.leave(number, busy=busy, latency_s=time.perf_counter() - started)
+            if isinstance(result, Answer):
+                return result
+            if result.final:
+                raise SampleFailed(result.message)
+            wait_s = max(self._backoff(attempt), result.retry_after_s)
+        raise SampleFailed(f"{result.message} (after {self._max_attempts} attempts)")  # pyright: ignore
+
+    async def _attempt(self, method: str, url: str, content: bytes | None, attempt: int) -> Answer | _Refusal:
+        """Raises EvaluationError where no request can succeed."""
+        started = time.perf_counter()
+        headers = {"content-type": "application/json"} if content is not None else {}
+        first_s = None
+        try:
+            async with self._http.request(method, url, data=content, headers=headers) as response:
+                if response.content_type == "text/event-stream" and response.status == 200:
+                    streamed = StreamedAnswer()
+                    async for data in response.content.iter_any():
+                        streamed.feed(data)
+                        if first_s is None and streamed.begun:
+                            first_s = time.perf_counter() - started
+                    body = streamed.body()
+                else:
+                    whole = await response.read()
+                    body = _json_object(whole)
+                    if response.status != 200:
+                        return _refused(response, whole)
+        except TimeoutError:
+            return _Refusal("no answer in time", busy=True)
+        except BrokenStreamError as error:
+            return _Refusal(str(error))
+        except aiohttp.ClientError as error:
+            return _Refusal(f"{type(error).__name__}: {error}".rstrip(": "))
+        if not body:
+            return _Refusal("answered 200 without a JSON object")
+        told = response.headers
+        return Answer(
+            body,
+            latency_s=time.perf_counter() - started,
+            attempts=attempt,
+            target=told.get("x-gateway-target", ""),
+            ttft_s=first_s,
+            overhead_ms=_number(told.get("x-gateway-overhead-ms")),
+        )
 
     def _backoff(self, attempt: int) -> float:
         # Spread out, so that requests turned away together do not come back together.
         return min(LONGEST_WAIT_S, self._first_wait_s * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
 
 
-def _refuse_run(response: httpx.Response) -> None:
-    if response.status_code == 401:
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An attempt without an answer."""
+
+    message: str
+    final: bool = False
+    """Asking again would change nothing."""
+    busy: bool = False
+    """The server has more to do than it can: fewer requests at once would help."""
+    retry_after_s: float = 0.0
+
+
+def _refused(response: aiohttp.ClientResponse, content: bytes) -> _Refusal:
+    _refuse_run(response.status, content)
+    return _Refusal(
+        f"{response.status}: {_message(content) or response.reason}",
+        final=response.status not in RETRIED,
+        busy=response.status in BUSY,
+        retry_after_s=min(LONGEST_WAIT_S, max(0.0, _number(response.headers.get("retry-after")) or 0.0)),
+    )
+
+
+def _refuse_run(status: int, content: bytes) -> None:
+    if status == 401:
         raise EvaluationError(
-            f"the gateway wants a key ({_message(response)}): give one with --api-key or in GATEWAY_API_KEY"
+            f"the gateway wants a key ({_message(content)}): give one with --api-key or in GATEWAY_API_KEY"
         )
-    if response.status_code == 403:
-        raise EvaluationError(f"the gateway refuses this key: {_message(response)}")
+    if status == 403:
+        raise EvaluationError(f"the gateway refuses this key: {_message(content)}")
 
 
-def _retry_after_s(response: httpx.Response) -> float:
-    """Seconds; 0 where the header is missing or is a date."""
+def _number(text: str | None) -> float | None:
+    """None where a header is missing or is something else (a date)."""
     try:
-        return min(LONGEST_WAIT_S, max(0.0, float(response.headers.get("retry-after", "0"))))
+        return None if text is None else float(text)
     except ValueError:
-        return 0.0
+        return None
 
 
-def _json_object(response: httpx.Response) -> dict[str, Any]:
+def _json_object(content: bytes) -> dict[str, Any]:
     try:
-        body: Any = response.json()
+        body: Any = json.loads(content)
     except ValueError:
         return {}
     return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
 
 
-def _message(response: httpx.Response) -> str:
+def _message(content: bytes) -> str:
     """The error's own words: OpenAI's shape, or the start of whatever came."""
-    error: Any = _json_object(response).get("error")
+    error: Any = _json_object(content).get("error")
     if isinstance(error, dict):
         return str(cast("dict[str, Any]", error).get("message", ""))[:500]
-    return " ".join(response.text.split())[:200] or response.reason_phrase
+    return " ".join(content.decode(errors="replace").split())[:200]

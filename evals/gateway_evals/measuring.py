@@ -10,7 +10,7 @@ from gateway_evals.errors import EvaluationError
 from gateway_evals.offers import Metric
 from gateway_evals.runner import TaskRun
 from gateway_evals.scorers import Score
-from gateway_evals.statistics import bootstrap_error, standard_error
+from gateway_evals.statistics import bootstrap_error, error_of_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,15 @@ def measure(run: TaskRun, seed: int) -> TaskResult:
         scores = [score for _, score in scored]
         unanswered[name] = sum(not score.extracted for score in scores)
         each[name] = {doc_id: {} for doc_id, _ in scored}
+        # A row that names no source is one of its own.
+        groups = [run.groups.get(doc_id) or f"row {doc_id}" for doc_id, _ in scored] if run.groups else None
         for spec in run.task.spec.metrics:
             if not scores:
                 figures.append(Figure(spec.metric, name, None, None, spec.higher_is_better))
                 continue
             try:
-                found, values = _apply(run.judge.metrics[spec.metric], scores, spec.settings, seed)
+                metric = run.judge.metrics[spec.metric]
+                found, values = _apply(metric, scores, spec.settings, seed, groups)
             except (KeyError, TypeError, ValueError) as error:
                 raise EvaluationError(
                     f"{run.task.where}: metric {spec.metric!r} cannot read this task's answers: "
@@ -83,7 +86,7 @@ def measure(run: TaskRun, seed: int) -> TaskResult:
 
 
 def _apply(
-    metric: Metric, scores: Sequence[Score], settings: Mapping[str, Any], seed: int
+    metric: Metric, scores: Sequence[Score], settings: Mapping[str, Any], seed: int, groups: Sequence[str] | None
 ) -> tuple[list[tuple[str, float, float | None]], list[float]]:
     """(key, value, standard error) of all the metric gives, and its value for each sample or nothing."""
     reads = str(getattr(metric, "reads", "answer"))
@@ -95,7 +98,7 @@ def _apply(
     if judge_each is not None and len(values) == 1:
         by_sample = [float(value) for value in judge_each(predictions, references, **settings)]
         if not getattr(metric, "corpus", False):
-            return [(key, value, standard_error(by_sample)) for key, value in values.items()], by_sample
+            return [(key, value, error_of_mean(by_sample, groups)) for key, value in values.items()], by_sample
 
     def error(key: str) -> float | None:
         def again(places: Sequence[int]) -> float:

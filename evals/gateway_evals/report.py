@@ -94,14 +94,16 @@ def print_report(console: Console, title: str, results: Sequence[ModelResult]) -
             if failures:
                 first = min(failures)
                 console.print(
-                    f"[red]{task.failed} of {task.run.task.count}[/] samples of {escape(task.run.task.name)} failed on "
+                    f"[red]{task.failed} of {task.run.asked}[/] samples of {escape(task.run.task.name)} failed on "
                     f"{escape(result.model.name)} and count in no figure; row {first}: {escape(failures[first])}",
                     soft_wrap=True,
                 )
         tokens = sum(task.run.completion_tokens for task in result.tasks)
         count = sum(task.answered for task in result.tasks)
+        kept = sum(task.run.cached for task in result.tasks)
+        cached = f" ({kept} from the cache)" if kept else ""
         console.print(
-            f"{escape(result.model.name)}: {count} samples, {tokens} tokens in {result.seconds:.1f} s → "
+            f"{escape(result.model.name)}: {count} samples, {tokens} tokens in {result.seconds:.1f} s{cached} → "
             f"{escape(str(result.files[0]))}",
             soft_wrap=True,
         )

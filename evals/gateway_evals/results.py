@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from gateway import __version__
 from gateway_evals.client import ServedModel
+from gateway_evals.identity import task_digest
 from gateway_evals.journal import Journal, dump
+from gateway_evals.limits import Limit
 from gateway_evals.measuring import TaskResult
 from gateway_evals.samples import failed_entry
 from gateway_evals.suite import Suite
@@ -23,11 +25,13 @@ class RunFacts:
 
     suite: Suite
     base_url: str
-    limit: float | None
+    limit: Limit | None
     concurrency: int
     seed: int
     started: datetime
     """With a time zone."""
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What a command line changed of the suite's tasks."""
 
     @property
     def stamp(self) -> str:
@@ -97,6 +101,8 @@ def results_body(facts: RunFacts, result: ModelResult) -> dict[str, Any]:
         "gateway": {
             "version": __version__,
             "suite": facts.suite.suite,
+            "run": facts.stamp,
+            "settings": dict(facts.settings),
             "url": result.model.url,
             "concurrency": facts.concurrency,
             "model": dict(result.model.facts),
@@ -115,16 +121,27 @@ def _figures(task: TaskResult) -> dict[str, Any]:
 
 def _facts(task: TaskResult) -> dict[str, Any]:
     failures = task.run.failures
-    latencies = sorted(task.run.latencies_s)
+    run = task.run
     return {
-        "asked": task.run.task.count,
+        "digest": task_digest(run.task),
+        "asked": run.asked,
         "answered": task.answered,
         "failed": task.failed,
         "first_failure": failures[min(failures)] if failures else None,
         "no_answer": dict(task.unanswered),
-        "latency_p50_s": round(latencies[len(latencies) // 2], 6) if latencies else None,
-        "completion_tokens": task.run.completion_tokens,
+        "cached": run.cached,
+        "latency_p50_s": _quantile(run.latencies_s, 0.5),
+        "latency_p95_s": _quantile(run.latencies_s, 0.95),
+        "ttft_p50_s": _quantile(run.ttfts_s, 0.5),
+        "ttft_p95_s": _quantile(run.ttfts_s, 0.95),
+        "overhead_p50_ms": _quantile(run.overheads_ms, 0.5),
+        "prompt_tokens": run.prompt_tokens,
+        "completion_tokens": run.completion_tokens,
     }
+
+
+def _quantile(values: Sequence[float], share: float) -> float | None:
+    return round(sorted(values)[int(share * (len(values) - 1) + 0.5)], 6) if values else None
 
 
 def _sample_rows(task: TaskResult, journal: Journal) -> Iterator[Mapping[str, Any]]:
@@ -139,6 +156,7 @@ def _sample_rows(task: TaskResult, journal: Journal) -> Iterator[Mapping[str, An
 def program_view(facts: RunFacts, results: Sequence[ModelResult]) -> dict[str, Any]:
     """What `--json` prints."""
     return {
+        "run": facts.stamp,
         "suite": facts.suite.suite,
         "seed": facts.seed,
         "limit": facts.limit,

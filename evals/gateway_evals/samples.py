@@ -9,6 +9,9 @@ from gateway_evals.scorers import Score
 from gateway_evals.spec import TaskSpec
 from gateway_evals.task import Sample, digest
 
+TIMES = ("latency_s", "ttft_s", "overhead_ms")
+"""Under `gateway`: all that differs between two runs that were answered the same."""
+
 
 def sample_entry(spec: TaskSpec, sample: Sample, output: Output, score: Score) -> dict[str, Any]:
     """Without its metrics' values, which are known when all samples are."""
@@ -51,6 +54,8 @@ def sample_entry(spec: TaskSpec, sample: Sample, output: Output, score: Score) -
             "prompt_tokens": output.prompt_tokens,
             "completion_tokens": output.completion_tokens,
             "latency_s": round(output.latency_s, 6),
+            "ttft_s": None if output.ttft_s is None else round(output.ttft_s, 6),
+            "overhead_ms": output.overhead_ms,
             **({"said": list(output.said)} if output.said else {}),
             **({"cluster": sample.cluster} if sample.cluster else {}),
         },

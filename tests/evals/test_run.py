@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 import gateway_evals
 from gateway_evals.client import GatewayClient
 from gateway_evals.errors import SampleFailed
+from gateway_evals.samples import TIMES
 from tests.evals.conftest import echo_app, generation
 
 LIKELY, UNLIKELY = math.log(0.75), math.log(0.25 / 258)
@@ -155,7 +156,8 @@ def test_order_and_content_do_not_depend_on_concurrency(suite_file: Any, echo_ur
         )
         kept.append([row for file in sorted(out.rglob("samples_*")) for row in lines(file)])
         for row in kept[-1]:
-            del row["gateway"]["latency_s"]
+            for name in TIMES:
+                del row["gateway"][name]
     assert kept[0] == kept[1]
     assert len(kept[0]) == 64
 
@@ -245,7 +247,7 @@ async def test_a_server_that_hangs_or_hangs_up_fails_the_sample(serve: Any) -> N
         with pytest.raises(SampleFailed, match=r"no answer in time .*after 2 attempts"):
             await client.post(f"{url}/v1/chat/completions", {})
     async with GatewayClient("http://127.0.0.1:9", max_attempts=2, first_wait_s=0.01) as client:
-        with pytest.raises(SampleFailed, match="ConnectError"):
+        with pytest.raises(SampleFailed, match="ClientConnectorError"):
             await client.post("http://127.0.0.1:9/v1/chat/completions", {})
 
 
@@ -256,7 +258,7 @@ def test_a_share_of_failures_ends_the_run_and_leaves_the_journal(suite_file: Any
     assert done.exit_code == 2
     assert "2 of 4 samples of echo failed" in done.stderr
     (journal,) = files(path, "journal")
-    assert [("error" in entry, entry["doc_id"]) for entry in lines(journal)] == [(False, 0), (True, 1), (True, 2)]
+    assert [("error" in entry, entry["doc_id"]) for entry in lines(journal)[1:]] == [(False, 0), (True, 1), (True, 2)]
     assert files(path, "results") == []
 
 
@@ -321,7 +323,7 @@ def test_a_key_that_expires_ends_the_run(suite_file: Any, serve: Any) -> None:
         (["run", "smoke", "-m", "echo", "--base-url", "nowhere"], 2, "'nowhere' is no address"),
         (["run", "nope", "-m", "echo"], 3, "no file and no suite 'nope'; suites: smoke"),
         (["run", "smoke"], 3, "--model"),
-        (["run", "smoke", "-m", "x", "--limit", "0"], 3, "a number of rows (10) or a share"),
+        (["run", "smoke", "-m", "x", "--limit", "0"], 3, "a number of rows (10), a share"),
         (["run", "smoke", "-m", "x", "--concurrency", "0"], 3, "--concurrency"),
         (["walk"], 3, "walk"),
     ],

@@ -5,14 +5,16 @@ from __future__ import annotations
 import typer
 
 from gateway_evals.commands.compare import compare
+from gateway_evals.commands.gate import gate
 from gateway_evals.commands.ls import list_suites
+from gateway_evals.commands.resume import resume
 from gateway_evals.commands.run import run
 from gateway_evals.commands.shared import UsageIsThree
 from gateway_evals.commands.validate import validate
 
 cli = typer.Typer(
     cls=UsageIsThree,
-    help="Measure what a gateway serves: run suites of tasks, list them, check them.",
+    help="Measure what a gateway serves: run suites of tasks, compare and judge what came of them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -20,3 +22,5 @@ cli.command("run")(run)
 cli.command("ls")(list_suites)
 cli.command("validate")(validate)
 cli.command("compare")(compare)
+cli.command("resume")(resume)
+cli.command("gate")(gate)
