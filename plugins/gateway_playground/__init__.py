@@ -12,6 +12,8 @@ from gateway.types import ASGIApp
 
 TABS = (
     ("chat", "Chat", 10),
+    ("compare", "Compare", 20),
+    ("inside", "Look inside", 30),
     ("structured", "Structured", 40),
     ("adapters", "Adapters", 50),
     ("evaluations", "Evaluations", 60),

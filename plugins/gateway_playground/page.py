@@ -136,14 +136,14 @@ class _Page:
             self.notice: gr.HTML("" if names else notice("The gateway serves no model yet."), visible=not names),
         }
         for picker, value in zip(self._pickers, chosen, strict=True):
-            found[picker] = gr.Dropdown(choices, value=_still(value, names, up))
+            found[picker] = gr.Dropdown(choices, value=_still(value, names, up, many=bool(picker.multiselect)))
         return found
 
 
-def _still(value: Any, names: list[str], up: list[str]) -> Any:
+def _still(value: Any, names: list[str], up: list[str], *, many: bool) -> Any:
     """What stays chosen of what was, now that these models are served: else the first that is up, or none of many."""
-    if isinstance(value, list):
-        return [one for one in cast("list[Any]", value) if one in names]
+    if many:
+        return [one for one in cast("list[Any]", value or []) if one in names]
     return value if value in names else next(iter(up), None)
 
 
