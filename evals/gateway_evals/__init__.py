@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_commands(cli: typer.Typer) -> None:
-    """Adds `gateway eval`."""
+    """Adds `gateway eval`, and `gateway adapters prove`."""
+    from gateway.commands import group
     from gateway_evals import commands
+    from gateway_evals.commands.prove import prove
 
     cli.add_typer(commands.cli, name="eval")
+    group(cli, "adapters").command("prove")(prove)
 
 
 @hookimpl

@@ -151,8 +151,15 @@ def journal_path(output: Path, model: str, facts: RunFacts) -> Path:
 
 
 async def choose_models(client: GatewayClient, names: Sequence[str]) -> list[ServedModel]:
-    """Raises EvaluationError that lists what is served."""
+    """An adapter of a served model (`MODEL:NAME@VERSION`) need not be in the list: it may be loaded when it is asked.
+
+    Raises EvaluationError that lists what is served.
+    """
     served = await client.models()
+    for name in names:
+        base = served.get(name.partition(":")[0])
+        if name not in served and base is not None:
+            served[name] = replace(base, name=name)
     unknown = [name for name in names if name not in served]
     if unknown:
         there = ", ".join(sorted(served)) or "none"
