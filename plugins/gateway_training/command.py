@@ -120,9 +120,9 @@ def _register(job: Job, place: Path, measured: Any, store_url: str | None) -> Ad
     import asyncio
 
     from gateway import plugins
+    from gateway.adapters import intake
     from gateway.adapters.registry import Registry
-    from gateway.adapters.sources import bring
-    from gateway.adapters.verify import Base, verify
+    from gateway.adapters.verify import Base
     from gateway.backend import silent
     from gateway.cache import cache_root
     from gateway.state import default_url
@@ -130,24 +130,20 @@ def _register(job: Job, place: Path, measured: Any, store_url: str | None) -> Ad
     from gateway_training.base import bring_base
 
     found = plugins.load()
-    resolved = bring_base(job.base, found, silent)
-
-    kept = bring(str(place), find=found.adapter_source, cache=cache_root())
-    largest = verify(kept.path, Base(job.base.name, resolved.digest, resolved.path))
+    base = bring_base(job.base, found, silent)
 
     async def add() -> AdapterVersion:
         store = Store(store_url or default_url())
         try:
-            registry = Registry(store)
-            same = [v for v in (await registry.catalog()).versions if (v.base, v.name) == (job.base.name, job.title)]
-            if same and (same[-1].digest, same[-1].base_digest) == (kept.digest, resolved.digest):
-                # The same training again.
-                await registry.set_metrics(same[-1], measured)
-                return same[-1]
-            return await registry.add(
-                base=job.base.name, name=job.title, base_digest=resolved.digest, digest=kept.digest,
-                source=str(place), rank=largest, metrics=measured,
-            )  # fmt: skip
+            return await intake.add(
+                Registry(store),
+                str(place),
+                name=job.title,
+                base=Base(job.base.name, base.digest, base.path),
+                find=found.adapter_source,
+                cache=cache_root(),
+                metrics=measured,
+            )
         finally:
             await store.close()
 

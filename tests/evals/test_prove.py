@@ -49,7 +49,9 @@ class Desk:
     def __init__(self, tmp_path: Path, url: str) -> None:
         self.store = f"sqlite:///{tmp_path / 'gateway.db'}"
         self.config = tmp_path / "config.yaml"
-        self.config.write_text(yaml.safe_dump({"server": {"store": self.store}, "models": {"echo": {"backend": "echo"}}}))
+        self.config.write_text(
+            yaml.safe_dump({"server": {"store": self.store}, "models": {"echo": {"backend": "echo"}}})
+        )
         self.output = tmp_path / "results"
         self.url = url
         self.work(
@@ -102,7 +104,8 @@ def test_a_better_one_is_told_with_its_figures_and_promoted(desk: Desk, suite_fi
     assert row["interval"] == [1, 1]
     verdict = desk.version.verdict
     assert (verdict["verdict"], verdict["proofs"][0]["rows"]) == ("better", [row])
-    desk.work(lambda registry: registry.promote(desk.version))
+    version = desk.version
+    desk.work(lambda registry: registry.promote(version))
 
 
 def test_a_worse_one_is_promoted_by_force_alone(desk: Desk, suite_file: Callable[..., Path]) -> None:
@@ -129,7 +132,9 @@ def test_what_cannot_be_proved_says_why_and_writes_nothing(desk: Desk, suite_fil
     assert "no metric 'bleu' with a value for each sample; there are: exact_match" in refused("--metric", "bleu")
     assert "no model 'none', 'none:polite@1' at http" in refused("--against", "none")
     desk.work(
-        lambda registry: registry.add(base="echo", name="polite", base_digest="b" * 64, digest="e" * 64, source="x", rank=8)
+        lambda registry: registry.add(
+            base="echo", name="polite", base_digest="b" * 64, digest="e" * 64, source="x", rank=8
+        )
     )
     # Registered, but nobody serves this version.
     assert "polite@2" in refused()
