@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from gateway.adapters.registry import Registry
 from gateway.adapters.version import AdapterVersion
-from gateway_evals.client import GatewayClient
 from gateway_evals.compare import ComparedMetric, Comparison, compare
 from gateway_evals.errors import EvaluationError
 from gateway_evals.evaluation import AddBar, EvaluationPlan, evaluate_suite, prepare
@@ -58,9 +57,7 @@ async def prove(
 
     Raises EvaluationError where either answered nothing: that says nothing of which is better.
     """
-    async with GatewayClient(
-        plan.base_url, plan.api_key, concurrency=plan.concurrency, timeout_s=plan.timeout_s
-    ) as client:
+    async with plan.client() as client:
         _, results = await evaluate_suite(plan, client, prepare(plan), add_bar)
     for result in results:
         for task in result.tasks:
