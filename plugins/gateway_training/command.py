@@ -20,7 +20,9 @@ def train(
     base: Annotated[str, _option("A model of the config, or a source: a folder, hf:…, package:….")],
     data: Annotated[Path, _option("Rows, one JSON object a line: `messages`, or `prompt` and `completion`.")],
     out: Annotated[str, _option("The adapter's name.", "--out")],
-    config: Annotated[Path | None, _option("The config that names the base; default: as `gateway serve`.")] = None,
+    config: Annotated[
+        Path | None, _option("The config that names the base; default: as `gateway serve`.", "--config", "-c")
+    ] = None,
     validation: Annotated[Path | None, _option("Rows to measure on; default: a tenth of the data.")] = None,
     folder: Annotated[Path | None, _option("Where the adapter is written; default: beside the store.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was cut short.")] = False,

@@ -24,7 +24,8 @@ def prove(
         str | None, typer.Option("--metric", help="What decides; default: each task's first.", show_default=False)
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Names the store; default: as `gateway serve`.", show_default=False)
+        Path | None,
+        typer.Option("--config", "-c", help="Names the store; default: as `gateway serve`.", show_default=False),
     ] = None,
     base_url: Annotated[
         str, typer.Option("--base-url", "--url", envvar="GATEWAY_URL", help="The gateway's address.")
