@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from gateway_evals.client import GatewayClient, ServedModel
 from gateway_evals.errors import EvaluationError
@@ -118,6 +118,8 @@ async def evaluate_suite(
     """One model after the other, so that their times can be compared. `told` hears the run's id before the first
     request. Raises EvaluationError."""  # fmt: skip
     served = await choose_models(client, plan.models)
+    for _, judge in tasks:
+        await make_ready(judge, client)
     manifest = begin(plan, tasks, served)
     if told is not None:
         told(manifest.run)
@@ -148,6 +150,13 @@ def _asked_otherwise(plan: EvaluationPlan) -> dict[str, Any]:
 
 def journal_path(output: Path, model: str, facts: RunFacts) -> Path:
     return folder_of(output, model) / f"journal_{facts.stamp}.jsonl"
+
+
+async def make_ready(judge: Judge, client: GatewayClient) -> None:
+    """Let a scorer that has a `ready(client)` see the gateway before the first sample; it may refuse the run."""
+    ready = cast("Callable[[GatewayClient], Awaitable[None]] | None", getattr(judge.scorer, "ready", None))
+    if ready is not None:
+        await ready(client)
 
 
 async def choose_models(client: GatewayClient, names: Sequence[str]) -> list[ServedModel]:

@@ -106,11 +106,25 @@ METRICS: Mapping[str, Callable[[], object]] = {
     "bits_per_byte": _metric("numbers", "BitsPerByte"),
     **{name: _metric("numbers", "Share", name) for name in SHARES},
 }
+
+
+def _scorer(room: str, name: str) -> Callable[..., object]:
+    def make(task: Task) -> object:
+        return getattr(importlib.import_module(f"gateway_evals.{room}"), name)(task)
+
+    return make
+
+
 SCORERS: Mapping[str, Callable[..., object]] = {
     "choice": ChoiceScorer,
     "continuation": ContinuationScorer,
     "document": DocumentScorer,
     "text": TextScorer,
+    "instructions": _scorer("checks.scorers", "InstructionScorer"),
+    "injection": _scorer("checks.scorers", "InjectionScorer"),
+    "code": _scorer("checks.scorers", "CodeScorer"),
+    "judge": _scorer("checks.judge", "JudgeScorer"),
+    "embedding": _scorer("checks.embedding", "EmbeddingScorer"),
 }
 
 

@@ -1,4 +1,5 @@
-"""`lm_eval` as anybody installs it, against every engine: no tokenizer is named, its numbers are the model's own."""
+"""`lm_eval` as anybody installs it, against every engine: no tokenizer is named, its numbers are the model's own, and
+our own harness finds the same ones from the same files."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ from tests.running import Gateway
 pytestmark = pytest.mark.slow
 
 ENGINES = ("smollm2", "smollm2-onnx", "smollm2-torch")
+SAME = "smollm2-torch"
+"""Where our harness is held against lm-eval's: one engine, so that the scores must be the same."""
 
 CHOICES = [
     {"question": "The capital of France is", "choices": ["Paris", "Rome", "a banana"], "answer": 0},
@@ -42,7 +45,11 @@ TASKS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
             "doc_to_text": "{{question}}",
             "doc_to_choice": "{{choices}}",
             "doc_to_target": "{{answer}}",
-            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+            "metric_list": [
+                {"metric": "acc", "aggregation": "mean", "higher_is_better": True},
+                {"metric": "acc_norm", "aggregation": "mean", "higher_is_better": True},
+                {"metric": "acc_bytes", "aggregation": "mean", "higher_is_better": True},
+            ],
         },
     ),
     "local_pages": (
@@ -52,7 +59,9 @@ TASKS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
             "doc_to_text": "",
             "doc_to_target": "{{page}}",
             "metric_list": [
-                {"metric": "word_perplexity", "aggregation": "weighted_perplexity", "higher_is_better": False}
+                {"metric": "word_perplexity", "aggregation": "weighted_perplexity", "higher_is_better": False},
+                {"metric": "byte_perplexity", "aggregation": "weighted_perplexity", "higher_is_better": False},
+                {"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False},
             ],
         },
     ),
@@ -67,6 +76,22 @@ TASKS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         },
     ),
 }
+SHOTS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
+    "local_shots": (
+        CHOICES,
+        {
+            "output_type": "multiple_choice",
+            "description": "Finish the sentence.\n\n",
+            "fewshot_split": "test",
+            "num_fewshot": 2,
+            "doc_to_text": "{{question}}",
+            "doc_to_choice": "choices",
+            "doc_to_target": "answer",
+        },
+    ),
+}
+"""lm-eval's own draws of examples, and its default metrics."""
+TASKS |= SHOTS
 Samples = Mapping[str, list[dict[str, Any]]]
 
 
@@ -109,11 +134,33 @@ def log_likelihoods(samples: Samples) -> dict[str, list[float]]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Samples]:
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tasks' files."""
+    folder = tmp_path_factory.mktemp("tasks")
+    write_tasks(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where each engine's run writes."""
+    return {model: tmp_path_factory.mktemp(model) for model in ENGINES}
+
+
+@pytest.fixture(scope="module")
+def evaluated(gateway: Gateway, tasks: Path, folders: dict[str, Path]) -> dict[str, Samples]:
     """Every engine's samples."""
-    tasks = tmp_path_factory.mktemp("tasks")
-    write_tasks(tasks)
-    return {model: evaluate(gateway.url, model, tasks, tmp_path_factory.mktemp(model)) for model in ENGINES}
+    return {model: evaluate(gateway.url, model, tasks, folders[model]) for model in ENGINES}
+
+
+@pytest.fixture(scope="module")
+def results(evaluated: dict[str, Samples], folders: dict[str, Path]) -> dict[str, Any]:
+    """Every engine's figures, as lm-eval wrote them."""
+    found: dict[str, Any] = {}
+    for model in evaluated:
+        (path,) = folders[model].rglob("results_*.json")
+        found[model] = json.loads(path.read_text())["results"]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +209,41 @@ def test_the_three_engines_agree(evaluated: dict[str, Samples]) -> None:
     }
     for model in ENGINES[1:]:
         assert means[model] == pytest.approx(means[ENGINES[0]], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def ours(gateway: Gateway, tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Samples]]:
+    """What our harness makes of the very same files, on one of the engines: results and samples by task."""
+    found: dict[str, tuple[Any, Samples]] = {}
+    folder = tmp_path_factory.mktemp("ours")
+    for name in TASKS:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", "eval", "run", str(tasks / f"{name}.yaml"), "--model", SAME,
+             "--base-url", gateway.url, "--output", str(folder / name), "--concurrency", "4"],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        (results,) = (folder / name).rglob("results_*.json")
+        (path,) = (folder / name).rglob(f"samples_{name}_*.jsonl")
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        found[name] = (json.loads(results.read_text())["results"][name], {name: rows})
+    return found
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_our_harness_gives_lm_evals_scores(
+    evaluated: dict[str, Samples], results: dict[str, Any], ours: dict[str, tuple[Any, Samples]], task: str
+) -> None:
+    figures, samples = ours[task]
+    told = {key: value for key, value in results[SAME][task].items() if "," in key and "_stderr" not in key}
+    assert told
+    assert {key: figures[key] for key in told} == pytest.approx(told, abs=1e-6, rel=1e-6)
+    assert len(samples[task]) == len(evaluated[SAME][task])
+    for row, other in zip(samples[task], evaluated[SAME][task], strict=True):
+        # lm-eval names its contexts by place; what was asked must be the same text, to the blank.
+        assert [next(iter(each.values())) for each in row["arguments"].values()] == [
+            next(iter(each.values())) for each in other["arguments"].values()
+        ]
 
 
 @pytest.mark.parametrize("model", ENGINES)

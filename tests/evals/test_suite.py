@@ -106,6 +106,11 @@ def test_every_shipped_suite_can_be_run() -> None:
         assert each.suite is not None, each.problem
         assert each.suite.licence, each.name
         assert each.suite.description, each.name
-        assert build_tasks(each.suite)
-    with pytest.raises(SuiteError, match="suites: smoke"):
+        try:
+            assert build_tasks(each.suite)
+        except SuiteError as error:
+            # Real sets are not shipped: what is missing names the command that fetches it.
+            assert "gateway eval fetch" in error.message, error.message
+            assert "gateway eval fetch" in each.suite.description
+    with pytest.raises(SuiteError, match=r"suites: generated, .*smoke"):
         find("smok")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gateway_evals.commands.compare import compare
+from gateway_evals.commands.fetch import fetch
 from gateway_evals.commands.gate import gate
 from gateway_evals.commands.ls import list_suites
 from gateway_evals.commands.resume import resume
@@ -24,3 +25,4 @@ cli.command("validate")(validate)
 cli.command("compare")(compare)
 cli.command("resume")(resume)
 cli.command("gate")(gate)
+cli.command("fetch")(fetch)

@@ -104,6 +104,11 @@ UseCache = Annotated[
     typer.Option(*_spelt("use_cache"), help="File of answers given before.", show_default="in the cache folder"),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", "--no_cache", help="Ask everything anew, and keep nothing.")]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", "--allow_code", envvar="GATEWAY_EVAL_ALLOW_CODE",
+                 help="Let tasks run programs that the model wrote, fenced in, on this machine."),
+]  # fmt: skip
 NoStream = Annotated[
     bool, typer.Option("--no-stream", "--no_stream", help="Whole answers: no time to the first token.")
 ]

@@ -44,16 +44,21 @@ def run(
     junit: option.Junit = None,
     markdown: option.Markdown = None,
     report_json: option.JsonReport = None,
+    allow_code: option.AllowCode = False,
     progress_file: option.ProgressPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a suite against served models; write results_*.json and samples_*.jsonl. Ends with 1 where a gate fails."""
+    import os
+
     from gateway_evals import cache
     from gateway_evals.choosing import choose_suite
     from gateway_evals.commands.executing import Aims, execute
     from gateway_evals.errors import SuiteError
     from gateway_evals.evaluation import EvaluationPlan
 
+    if allow_code:
+        os.environ["GATEWAY_EVAL_ALLOW_CODE"] = "1"
     given: dict[str, Any] = {
         "tasks": [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None,
         "include_path": [str(folder.absolute()) for folder in include_path or ()] or None,

@@ -12,4 +12,11 @@ def _task(room: str, name: str) -> Callable[[], object]:
 
 TASKS: Mapping[str, Callable[[], object]] = {
     "arithmetic": _task("arithmetic", "task"),
+    "lists": _task("texts", "lists"),
+    "extraction": _task("texts", "extraction"),
+    "formats": _task("texts", "formats"),
+    "reasoning": _task("texts", "reasoning"),
+    "instructions": _task("orders", "instructions"),
+    "injection": _task("orders", "injection"),
+    "shakespeare": _task("orders", "pages"),
 }
