@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway_evals.checks.instructions import CHECKS, Unknown, follows, loosely
@@ -168,10 +168,10 @@ def test_nearness_in_meaning(suite_file: Any, serve: Any, echo_url: str) -> None
     async def models(request: Request) -> JSONResponse:
         return JSONResponse({"data": [{"id": "echo"}]})
 
-    async def chat(request: Request) -> JSONResponse:
+    async def chat(request: Request) -> Response:
         async with httpx.AsyncClient() as client:
             answer = await client.post(f"{echo_url}/v1/chat/completions", json=await request.json())
-        return JSONResponse(answer.json())
+        return Response(answer.content, media_type=answer.headers["content-type"])
 
     app = Starlette(routes=[
         Route("/v1/models", models), Route("/v1/embeddings", embed, methods=["POST"]),
