@@ -321,7 +321,7 @@ def test_a_key_that_expires_ends_the_run(suite_file: Any, serve: Any) -> None:
             "nothing answers at http://127.0.0.1:9: start it with",
         ),
         (["run", "smoke", "-m", "echo", "--base-url", "nowhere"], 2, "'nowhere' is no address"),
-        (["run", "nope", "-m", "echo"], 3, "no file and no suite 'nope'; suites: intents"),
+        (["run", "nope", "-m", "echo"], 3, "no file and no suite 'nope'; suites: generated"),
         (["run", "smoke"], 3, "--model"),
         (["run", "smoke", "-m", "x", "--limit", "0"], 3, "a number of rows (10), a share"),
         (["run", "smoke", "-m", "x", "--concurrency", "0"], 3, "--concurrency"),
