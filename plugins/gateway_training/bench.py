@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -26,8 +27,12 @@ def occupied(folder: Path, *, resume: bool, restart: bool) -> Generator[Path]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"{folder}: another process trains here: name another --out, or wait for it") from error
+            # Who held it may have taken the file away meanwhile, and somebody else made a new one.
+            held = os.fstat(lock.fileno()).st_ino == (folder.parent / f"{folder.name}.lock").stat().st_ino
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        if not held:
+            raise ConfigError(f"{folder}: another process trains here: name another --out, or wait for it")
         begun = (folder / CHECKPOINT).exists()
         if begun and not resume and not restart:
             raise ConfigError(f"{folder} holds an unfinished training: --resume goes on, --restart begins again")
