@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gateway_evals.commands.arena import arena
 from gateway_evals.commands.compare import compare
 from gateway_evals.commands.fetch import fetch
 from gateway_evals.commands.gate import gate
@@ -26,3 +27,4 @@ cli.command("compare")(compare)
 cli.command("resume")(resume)
 cli.command("gate")(gate)
 cli.command("fetch")(fetch)
+cli.command("arena")(arena)
