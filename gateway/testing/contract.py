@@ -13,49 +13,22 @@ with an error that says so. Nothing is skipped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
-import pytest_asyncio
 
-from gateway.backend import Backend, BackendContext, silent
-from gateway.plugins import load
+from gateway.backend import Backend, BackendContext
 from gateway.testing.adapters import AdapterContract
 from gateway.testing.asking import CHAT, COMPLETIONS, PROMPTS, QUESTION, ok, refused, until
 from gateway.testing.client import AppClient, Leave
+from gateway.testing.started import BackendStarted
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class BackendContract(AdapterContract):
+class BackendContract(AdapterContract, BackendStarted):
     """Everything the gateway, its clients and its evaluations rely on. One backend is started for the whole class."""
 
     long_answer: int = 512
     """Tokens asked of a generation that is to be interrupted: enough to last some seconds."""
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def context(cls) -> BackendContext:
-        """What your backend is made from. Override it, with `scope="class"`, as a class method."""
-        raise NotImplementedError("a BackendContract needs a fixture `context` that returns a BackendContext")
-
-    @pytest_asyncio.fixture(scope="class", loop_scope="class")
-    @classmethod
-    async def backend(cls, context: BackendContext) -> AsyncGenerator[Backend]:
-        """The backend of `context.spec.backend` as installed, prepared and started; stopped at the end."""
-        offer = load().backend(context.spec.backend)
-        if offer.prepare is not None:
-            await asyncio.to_thread(offer.prepare, context, silent)
-        backend = offer.factory(context)
-        try:
-            await backend.start()
-            yield backend
-        finally:
-            await backend.stop()
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def client(cls, backend: Backend) -> AppClient:
-        return AppClient(backend.app)
 
     async def test_says_what_it_is(self, backend: Backend, context: BackendContext) -> None:
         card = backend.card()

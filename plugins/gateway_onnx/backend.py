@@ -8,17 +8,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gateway.backend import Backend, BackendContext, silent
-from gateway.errors import Unavailable
+from gateway.backend import Backend, BackendContext, no_adapters, silent
+from gateway.errors import AdapterError, Unavailable
 from gateway.openai import build_app, engine_info
 from gateway.openai.tokenizer import HuggingFaceTokenizer
-from gateway.types import ASGIApp, ModelCard
+from gateway.types import AdapterFiles, ASGIApp, ModelCard
 from gateway_onnx.batch import Batch
 from gateway_onnx.continuous import BatchLimits, ContinuousBatch
 from gateway_onnx.conversion import converted
 from gateway_onnx.engine import OnnxEngine
 from gateway_onnx.genai import GenaiBatch
 from gateway_onnx.graph import DecoderGraph
+from gateway_onnx.lora_files import read_lora
 from gateway_onnx.options import Plan, parse_options, plan
 from gateway_onnx.scoring import Scorer
 
@@ -41,6 +42,7 @@ class OnnxBackend(Backend):
     def _load(self) -> None:
         context = self.context
         made = self._plan = plan(context)
+        room = context.spec.adapters is not None
         folder = converted(context, made, silent)
         # The folder it was converted from is the whole truth; the converted one holds what the builder thought of.
         tokenizer = HuggingFaceTokenizer(context.model_path or folder)
@@ -49,7 +51,7 @@ class OnnxBackend(Backend):
         streams = made.options.max_batch_size + made.options.max_waiting
         eos = tokenizer.eos_token_ids
         engine = OnnxEngine(
-            lambda: _batch(folder, made, length, eos), tokenizer, length, max_streams=streams,
+            lambda: _batch(folder, made, length, eos, room), tokenizer, length, max_streams=streams,
             scores_prompts=made.batching == "rows",
         )  # fmt: skip
         self._engine = engine
@@ -86,6 +88,8 @@ class OnnxBackend(Backend):
             capabilities.append("chat")
         if made.provider == "cpu":
             capabilities += ["echo", "logprobs", "prompt_logprobs"]
+        if self.context.spec.adapters is not None:
+            capabilities.append("adapters")
         return ModelCard(
             name=self.context.name,
             backend="onnx",
@@ -97,6 +101,21 @@ class OnnxBackend(Backend):
             root=str(self.context.model_path or ""),
         )
 
+    async def load_adapter(self, adapter: AdapterFiles) -> None:
+        """Read beside the steps; only placed between two of them."""
+        room = self.context.spec.adapters
+        if room is None:
+            raise no_adapters(self.context)
+        if adapter.rank > room.max_rank:
+            where = f"models.{self.context.name}.adapters.max_rank"
+            raise AdapterError(f"{adapter.id}: its rank {adapter.rank} is more than {room.max_rank} ({where})")
+        matrices = await asyncio.to_thread(read_lora, adapter.path)
+        await self._started.load(adapter.id, matrices)
+
+    async def unload_adapter(self, id: str) -> None:
+        if self._engine is not None:
+            await self._engine.unload(id)
+
     @property
     def _started(self) -> OnnxEngine:
         if self._engine is None:
@@ -104,11 +123,11 @@ class OnnxBackend(Backend):
         return self._engine
 
 
-def _batch(folder: Path, made: Plan, length: int, eos: frozenset[int]) -> Batch:
+def _batch(folder: Path, made: Plan, length: int, eos: frozenset[int], with_lora: bool) -> Batch:
     options = made.options
 
     def graph() -> DecoderGraph:
-        return DecoderGraph(folder, threads=made.threads, spinning=options.spinning)
+        return DecoderGraph(folder, threads=made.threads, spinning=options.spinning, with_lora=with_lora)
 
     if made.batching == "rows":
         limits = BatchLimits(options.max_batch_size, options.prefill_chunk, options.cache_gb * 2**30, length, eos)

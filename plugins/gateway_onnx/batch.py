@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.engine import FinishReason, Generation, TokenLogprob
 from gateway.errors import InvalidRequest
+from gateway_onnx.lora_files import LowRank
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,16 @@ class Batch(Protocol):
         """Take a sequence in; it waits for a place inside. Raises InvalidRequest for tokens the model does not have."""
         ...
 
-    def score(self, id: str, prompt: Sequence[int], top: int) -> None:
+    def score(self, id: str, prompt: Sequence[int], top: int, adapter: str | None = None) -> None:
         """Take a scoring in. Raises Unsupported where the engine cannot."""
+        ...
+
+    def load(self, adapter: str, matrices: LowRank) -> None:
+        """Place an adapter. Raises AdapterError where it does not fit, Unsupported where there are none."""
+        ...
+
+    def unload(self, adapter: str) -> None:
+        """Forget an adapter, and whatever work of it is left."""
         ...
 
     def remove(self, id: str) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.engine import FinishReason, Generation, TokenLogprob
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unsupported
 from gateway.logits import LogitRules
 from gateway_onnx.batch import Emission, require_tokens
 from gateway_onnx.graph import DecoderGraph, Logits
+from gateway_onnx.lora_files import LowRank
 from gateway_onnx.rows import Rows, Running
 from gateway_onnx.sampling import Sampler, logprob_of, logprobs_of
 from gateway_onnx.scoring import Scorer, Scoring
@@ -70,9 +71,22 @@ class ContinuousBatch:
             )
         )
 
-    def score(self, id: str, prompt: Sequence[int], top: int) -> None:
+    def score(self, id: str, prompt: Sequence[int], top: int, adapter: str | None = None) -> None:
         require_tokens(prompt, self._graph.vocab_size)
-        self._scorer.add(Scoring(id, prompt, top))
+        self._scorer.add(Scoring(id, prompt, top, adapter))
+
+    def load(self, adapter: str, matrices: LowRank) -> None:
+        if self._graph.adapters is None:
+            raise Unsupported("this onnx graph was opened without room for adapters", param="model")
+        self._graph.adapters.add(adapter, matrices)
+
+    def unload(self, adapter: str) -> None:
+        filling = [self._rows.filling] if self._rows.filling is not None else []
+        running = [each.generation for each in [*self._waiting, *filling, *self._rows.sequences]]
+        for work in [each.id for each in running if each.adapter == adapter] + self._scorer.works_for(adapter):
+            self.remove(work)
+        if self._graph.adapters is not None:
+            self._graph.adapters.remove(adapter)
 
     def remove(self, id: str) -> None:
         self._scorer.remove(id)
@@ -115,6 +129,7 @@ class ContinuousBatch:
             begin, end = sequence.computed, min(len(sequence.tokens) - 1, sequence.computed + budget)
             if end > begin:
                 row = self._rows.places.index(sequence)
+                self._graph.plan([sequence.generation.adapter])
                 if sequence.scores is None:
                     self._graph.extend(self._cache, row, sequence.tokens[begin:end], begin)
                 else:
@@ -157,6 +172,7 @@ class ContinuousBatch:
     def _decode(self) -> list[Emission]:
         running = self._rows.sequences
         tokens = [each.tokens[-1] for each in running]
+        self._graph.plan([each.generation.adapter for each in running])
         logits = self._graph.decode(self._cache, tokens, [len(each.tokens) for each in running], self._logits)
         emissions = [self._next(sequence, logits[row]) for row, sequence in enumerate(running)]
         for sequence, emission in zip(running, emissions, strict=True):

@@ -17,8 +17,9 @@ from itertools import count
 import msgspec
 
 from gateway.engine import Delta, Generation, Tokenizer, TokenLogprob
-from gateway.errors import ContextOverflow, GatewayError, Unavailable
+from gateway.errors import ContextOverflow, GatewayError, ModelNotFound, Unavailable
 from gateway_onnx.batch import Batch, Emission
+from gateway_onnx.lora_files import LowRank
 
 log = logging.getLogger("gateway.onnx")
 
@@ -49,6 +50,8 @@ class OnnxEngine:
         """`make` is called in the engine's own thread: a batch lives its whole life there."""
         self.tokenizer = tokenizer
         self.max_model_len = max_model_len
+        self.adapters: set[str] = set()
+        """Ids of what is loaded."""
         self._make = make
         self.scores_prompts = scores_prompts
         self._max_streams = max_streams
@@ -87,7 +90,35 @@ class OnnxEngine:
         """Generations and scorings in the engine, waiting or being computed."""
         return len(self._streams)
 
+    async def load(self, adapter: str, matrices: LowRank) -> None:
+        """Place an adapter between two steps. Raises AdapterError where it does not fit."""
+        await self._between_steps(lambda batch: batch.load(adapter, matrices))
+        self.adapters.add(adapter)
+
+    async def unload(self, adapter: str) -> None:
+        """Forget an adapter; unknown ids are fine."""
+        self.adapters.discard(adapter)
+        await self._between_steps(lambda batch: batch.unload(adapter))
+
+    async def _between_steps(self, command: _Command) -> None:
+        work = f"{next(self._numbers)}"
+
+        def told(batch: Batch) -> None:
+            command(batch)
+            self._publish([Emission(work, finish_reason="stop")])
+
+        stream = self._enter(work, told)
+        try:
+            await self._next(stream)
+        finally:
+            self._streams.pop(work, None)
+
+    def _require(self, adapter: str | None) -> None:
+        if adapter is not None and adapter not in self.adapters:
+            raise ModelNotFound(f"the onnx engine has no adapter {adapter!r}", param="model")
+
     async def generate(self, generation: Generation) -> AsyncIterator[Delta]:
+        self._require(generation.adapter)
         if len(generation.prompt) + generation.sampling.max_tokens > self.max_model_len:
             raise ContextOverflow(
                 f"{len(generation.prompt)} prompt tokens and {generation.sampling.max_tokens} more do not fit the "
@@ -106,11 +137,12 @@ class OnnxEngine:
         finally:
             self._leave(work)
 
-    async def score(self, prompt: Sequence[int], top: int) -> list[TokenLogprob | None]:
+    async def score(self, prompt: Sequence[int], top: int, adapter: str | None = None) -> list[TokenLogprob | None]:
+        self._require(adapter)
         if len(prompt) > self.max_model_len:
             raise ContextOverflow(f"{len(prompt)} tokens do not fit the model's context of {self.max_model_len}")
         work = f"{next(self._numbers)}"
-        stream = self._enter(work, lambda batch: batch.score(work, prompt, top))
+        stream = self._enter(work, lambda batch: batch.score(work, prompt, top, adapter))
         try:
             return [entry for emission in await self._next(stream) for entry in emission.scores or ()]
         finally:

@@ -19,6 +19,7 @@ import numpy as np
 from gateway.engine import FinishReason, Generation, TokenLogprob, refuse_rules
 from gateway.errors import BackendFailed, Unsupported
 from gateway_onnx.batch import Emission, require_tokens
+from gateway_onnx.lora_files import LowRank
 from gateway_onnx.options import Plan
 from gateway_onnx.scoring import Scorer, Scoring
 
@@ -98,7 +99,13 @@ class GenaiBatch:
             raise BackendFailed(f"onnxruntime-genai: {error}") from error
         self._turns[generation.id] = _Turn(generation, request, turn_id)
 
-    def score(self, id: str, prompt: Sequence[int], top: int) -> None:
+    def load(self, adapter: str, matrices: LowRank) -> None:
+        raise Unsupported("onnx with `batching: genai` takes no adapters; `batching: rows` does", param="model")
+
+    def unload(self, adapter: str) -> None:
+        """There are none."""
+
+    def score(self, id: str, prompt: Sequence[int], top: int, adapter: str | None = None) -> None:
         require_tokens(prompt, self._vocab_size)
         self._need_scorer("prompt log-probabilities").add(Scoring(id, prompt, top))
 

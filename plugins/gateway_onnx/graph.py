@@ -12,10 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import ConfigError
+from gateway_onnx.adapters import Adapters
 from gateway_onnx.cache import RowCache
+from gateway_onnx.lora_graph import LoraGraph, with_adapters
 
 Logits = NDArray[np.float32]
 """[rows, positions, vocabulary] or a slice of it; the model's own scores before any temperature."""
+
+
+_HEADS = ("num_attention_heads", "num_key_value_heads", "head_size")
 
 
 class DecoderGraph:
@@ -24,8 +29,9 @@ class DecoderGraph:
     Not safe for two threads at once: every call belongs to the thread that steps.
     """
 
-    def __init__(self, folder: Path, *, threads: int, spinning: bool) -> None:
-        """Blocks for about a second. Raises ConfigError where the graph is of another kind."""
+    def __init__(self, folder: Path, *, threads: int, spinning: bool, with_lora: bool = False) -> None:
+        """Blocks for about a second. `with_lora`: with room for adapters, a few nodes more at every product. Raises
+        ConfigError where the graph is of another kind."""
         ort: Any = import_module("onnxruntime")
         ort.disable_telemetry_events()
         config: Any = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
@@ -37,9 +43,17 @@ class DecoderGraph:
         # Threads that spin between two operators gain a quarter; spinning on after the run would rob other engines.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._session: Any = ort.InferenceSession(
-            str(folder / decoder["filename"]), options, providers=["CPUExecutionProvider"]
-        )
+        model: str | bytes = str(folder / decoder["filename"])
+        lora: LoraGraph | None = None
+        if with_lora:
+            heads, keys, size = (int(decoder[name]) for name in _HEADS)
+            lora = with_adapters(folder / decoder["filename"], heads * size, keys * size)
+            model = lora.model
+            # The weights stay where they are, beside the graph that was read.
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        self.adapters = Adapters(lora) if lora is not None else None
+        """Whoever runs plans the rows first."""
+        self._session: Any = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._whole: Any = ort.RunOptions()
         # Prompt positions whose logits nobody reads need no vocabulary-sized product.
         self._without_logits: Any = ort.RunOptions()
@@ -56,10 +70,13 @@ class DecoderGraph:
             for part in ("key", "value")
         ]
         self._bindings: dict[tuple[int, int, int, bool], Any] = {}
+        self._bound: dict[tuple[int, int, int, bool], object] = {}
+        """Which matrices of adapters each of them holds."""
         self._require_known_inputs(folder)
 
     def _require_known_inputs(self, folder: Path) -> None:
-        types: dict[str, str] = {each.name: each.type for each in self._session.get_inputs()}
+        inputs: Any = self._session.get_inputs()
+        types: dict[str, str] = {each.name: each.type for each in inputs if not each.name.startswith("lora_")}
         known = {"input_ids", "attention_mask", *(past for past, _ in self._past)}
         if set(types) != known or any(types[past] != "tensor(float)" for past, _ in self._past):
             strange = sorted(set(types) ^ known)[:4] or ["keys and values that are not float32"]
@@ -71,6 +88,11 @@ class DecoderGraph:
     def cache(self, rows: int, length: int) -> RowCache:
         """Memory for the keys and values of `rows` sequences of `length` tokens; pages come as they are used."""
         return RowCache(2 * self.layers, rows, self.kv_heads, length, self.head_size)
+
+    def plan(self, adapters: Sequence[str | None]) -> None:
+        """Which adapter computes each row of the next run. Ids must be loaded."""
+        if self.adapters is not None:
+            self.adapters.plan(adapters)
 
     def extend(self, cache: RowCache, row: int, tokens: Sequence[int], past: int) -> None:
         """Compute one row's tokens at positions `past…`, for their keys and values alone."""
@@ -102,6 +124,9 @@ class DecoderGraph:
     ) -> None:
         rows = int(ids.shape[0])
         binding = self._binding(cache, row, rows, into is not None)
+        if self.adapters is not None:
+            key = (id(cache), row, rows, into is not None)
+            self._bound[key] = self.adapters.bind(binding, self._bound.get(key))
         binding.bind_input("input_ids", "cpu", 0, np.int64, ids.shape, ids.ctypes.data)
         binding.bind_input("attention_mask", "cpu", 0, np.int64, mask.shape, mask.ctypes.data)
         if into is not None:
@@ -127,4 +152,5 @@ class DecoderGraph:
 
     def close(self) -> None:
         self._bindings.clear()
+        self._bound.clear()
         self._session = None

@@ -86,6 +86,11 @@ def plan(context: BackendContext) -> Plan:
     batching: Batching = options.batching if options.batching != "auto" else "genai" if provider == "cuda" else "rows"
     if batching == "rows" and provider == "cuda":
         raise ConfigError(f"models.{context.name}.options.batching: `rows` runs on cpu only; say `genai` or `auto`")
+    if batching == "genai" and context.spec.adapters is not None:
+        raise ConfigError(
+            f"models.{context.name}.adapters: onnx takes adapters with `options.batching: rows` (cpu) alone, "
+            "not with onnxruntime-genai's Engine; leave `adapters` out, or use the vllm or torch backend"
+        )
     dtype = context.spec.dtype
     if dtype == "auto":
         dtype = "float32" if provider == "cpu" else _checkpoint_dtype(context.model_path)

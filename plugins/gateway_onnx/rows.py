@@ -66,7 +66,7 @@ class Rows:
         """Give a sequence the row behind the running ones, with as much of its prompt as some row holds already."""
         target = self.running
         # Whoever wants scores needs the logits of every position: nothing is taken over.
-        source, shared = self._most_alike(sequence.tokens) if sequence.scores is None else (None, 0)
+        source, shared = self._most_alike(sequence) if sequence.scores is None else (None, 0)
         if source is not None and source in self._left() and 2 * shared >= source.computed:
             # Mostly its own beginning (a conversation's next turn): it goes on in that row.
             self._swap(self.places.index(source), target)
@@ -120,11 +120,13 @@ class Rows:
         rows = range(self.running, len(self.places))
         return min(rows, key=lambda row: (place.turn + 1 if (place := self.places[row]) is not None else 0, row))
 
-    def _most_alike(self, tokens: Sequence[int]) -> tuple[Running | None, int]:
+    def _most_alike(self, sequence: Running) -> tuple[Running | None, int]:
         best: Running | None = None
         most = 0
+        tokens = sequence.tokens
         for place in self.places:
-            if place is not None:
+            # Keys and values are those of the adapter that computed them.
+            if place is not None and place.generation.adapter == sequence.generation.adapter:
                 # The prompt's last token is always computed: its logits choose the first new one.
                 shared = common_prefix(tokens, place.tokens, min(len(tokens) - 1, place.computed))
                 if shared > most:

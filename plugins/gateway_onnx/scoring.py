@@ -23,6 +23,7 @@ class Scoring:
     id: str
     prompt: Sequence[int]
     top: int
+    adapter: str | None = None
     found: list[TokenLogprob | None] = field(default_factory=lambda: [None])
     """One entry a token so far; nothing stands before the first."""
 
@@ -47,6 +48,10 @@ class Scorer:
     def remove(self, id: str) -> None:
         self._waiting = deque(each for each in self._waiting if each.id != id)
 
+    def works_for(self, adapter: str) -> list[str]:
+        """Ids of the scorings by an adapter."""
+        return [each.id for each in self._waiting if each.adapter == adapter]
+
     def busy(self) -> bool:
         return bool(self._waiting)
 
@@ -65,6 +70,7 @@ class Scorer:
                 # The last token's own logits speak of what comes after the prompt: nobody asks.
                 count = min(budget, len(scoring.prompt) - 1 - past)
                 tokens = scoring.prompt[past : past + count]
+                self._graph.plan([scoring.adapter])
                 logits = self._graph.extend_with_logits(self._row, 0, tokens, past, self._logits)
                 scoring.found += logprobs_of(
                     logits, scoring.prompt[past + 1 : past + 1 + count], scoring.top, ranked=True

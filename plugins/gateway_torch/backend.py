@@ -6,15 +6,15 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.backend import Backend, BackendContext
+from gateway.backend import Backend, BackendContext, no_adapters
 from gateway.engine import TextEngine, Tokenizer
-from gateway.errors import ConfigError, Unavailable
+from gateway.errors import AdapterError, ConfigError, Unavailable
 from gateway.openai import build_app, engine_info
-from gateway.types import ASGIApp, ModelCard
+from gateway.types import AdapterFiles, ASGIApp, ModelCard
 from gateway_torch.engine import TorchEngine
 from gateway_torch.options import read_options
 
@@ -44,6 +44,7 @@ class TorchBackend(Backend):
         self._engine: TorchEngine | None = None
         self._app: ASGIApp | None = None
         self._card: ModelCard | None = None
+        self._config: Any = None
 
     async def start(self) -> None:
         folder = self.context.model_path
@@ -53,6 +54,7 @@ class TorchBackend(Backend):
         self._scheduler = await asyncio.to_thread(self._make_scheduler, folder, tokenizer.eos_token_ids)
         model = await self._scheduler.start()
         self._engine = TorchEngine(self._scheduler, tokenizer, model.max_model_len, model.vocab_size)
+        self._config = model.config
         template = tokenizer.chat_template or ""
         self._card = ModelCard(
             name=self.context.name,
@@ -61,7 +63,10 @@ class TorchBackend(Backend):
             dtype=model.dtype,
             digest=self.context.digest,
             template_digest=hashlib.sha256(template.encode()).hexdigest() if template else "",
-            capabilities=CAPABILITIES if template else CAPABILITIES[1:],
+            capabilities=(
+                *(CAPABILITIES if template else CAPABILITIES[1:]),
+                *(("adapters",) if self.context.spec.adapters is not None else ()),
+            ),
             root=str(folder),
         )
         info = msgspec.structs.replace(self._info, extra={"root": str(folder)})
@@ -113,6 +118,29 @@ class TorchBackend(Backend):
         if self._card is None:
             raise Unavailable(f"{self.context.name} has not started")
         return self._card
+
+    async def load_adapter(self, adapter: AdapterFiles) -> None:
+        """Read beside the steps; only placed between two of them."""
+        room = self.context.spec.adapters
+        if room is None:
+            raise no_adapters(self.context)
+        if self._scheduler is None or self._engine is None or self._config is None:
+            raise Unavailable(f"{self.context.name} has not started")
+        if adapter.rank > room.max_rank:
+            where = f"models.{self.context.name}.adapters.max_rank"
+            raise AdapterError(f"{adapter.id}: its rank {adapter.rank} is more than {room.max_rank} ({where})")
+        from gateway_torch.lora_files import read_lora
+
+        matrices = await asyncio.to_thread(read_lora, adapter.path, self._config)
+        await self._scheduler.change(lambda model: model.adapters.add(adapter.id, matrices))
+        self._engine.adapters.add(adapter.id)
+
+    async def unload_adapter(self, id: str) -> None:
+        if self._engine is not None and self._scheduler is not None:
+            self._engine.adapters.discard(id)
+            # A row that its client has left is let go a step later.
+            await self._scheduler.drained(id)
+            await self._scheduler.change(lambda model: model.adapters.remove(id))
 
     def running(self) -> int:
         return self._scheduler.running() if self._scheduler is not None else 0

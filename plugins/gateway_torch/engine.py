@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.engine import Delta, Generation, Tokenizer, TokenLogprob
-from gateway.errors import ContextOverflow, InvalidRequest
+from gateway.errors import ContextOverflow, InvalidRequest, ModelNotFound
 from gateway.logits import LogitRules
 from gateway_torch.row import Row
 
@@ -15,22 +15,25 @@ if TYPE_CHECKING:
 
 
 class TorchEngine:
-    """A `gateway.engine.TextEngine`."""
+    """A `gateway.engine.AdapterEngine`."""
 
     scores_prompts = True
 
     def __init__(self, scheduler: Scheduler, tokenizer: Tokenizer, max_model_len: int, vocab_size: int) -> None:
         self.tokenizer = tokenizer
         self.max_model_len = max_model_len
+        self.adapters: set[str] = set()
+        """Ids of what is loaded; the backend's to change."""
         self._scheduler = scheduler
         self._vocab_size = vocab_size
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta]:
         """Continue one sequence; see `gateway.engine.TextEngine`. Raises BackendFailed where a step failed."""
-        self._check(generation.prompt, generation.sampling.max_tokens)
+        self._check(generation.prompt, generation.sampling.max_tokens, generation.adapter)
         rules = LogitRules.of(generation, self.tokenizer.eos_token_ids, self._vocab_size)
         top = generation.prompt_logprobs
-        row = Row(list(generation.prompt), generation.sampling, rules, scored=top is not None, top=top or 0)
+        scored = top is not None
+        row = Row(list(generation.prompt), generation.sampling, rules, scored, generation.adapter, top or 0)
         self._scheduler.submit(row)
         try:
             while True:
@@ -41,12 +44,12 @@ class TorchEngine:
         finally:
             row.cancelled = True
 
-    async def score(self, prompt: Sequence[int], top: int) -> list[TokenLogprob | None]:
+    async def score(self, prompt: Sequence[int], top: int, adapter: str | None = None) -> list[TokenLogprob | None]:
         """Log-probabilities of a prompt's tokens. Prompts are computed piece by piece, beside those that generate."""
-        self._check(prompt, 0)
+        self._check(prompt, 0, adapter)
         if len(prompt) == 1:
             return [None]
-        row = Row(list(prompt), None, top=top)
+        row = Row(list(prompt), None, adapter=adapter, top=top)
         self._scheduler.submit(row)
         try:
             await row.read()
@@ -54,7 +57,9 @@ class TorchEngine:
             row.cancelled = True
         return row.scores
 
-    def _check(self, prompt: Sequence[int], more: int) -> None:
+    def _check(self, prompt: Sequence[int], more: int, adapter: str | None) -> None:
+        if adapter is not None and adapter not in self.adapters:
+            raise ModelNotFound(f"the torch engine has no adapter {adapter!r}", param="model")
         # One row's bad id would fail the step that it shares with all others.
         if not prompt:
             raise InvalidRequest("the prompt is empty")

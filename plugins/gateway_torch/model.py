@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gateway.errors import ConfigError, SourceError
+from gateway_torch.adapters import Adapters
 from gateway_torch.cache import RowCache
 
 ATTENTION = "gateway_grouped"
@@ -97,6 +98,10 @@ class LanguageModel:
         self.max_model_len: int = max_model_len or own
         self.vocab_size: int = config.vocab_size
         self.dtype = str(self._model.dtype).removeprefix("torch.")
+        self.config: Any = self._model.config
+        """Transformers' own: what an adapter is read against."""
+        self.adapters = Adapters(self._model, self._model.dtype, device)
+        """Whoever computes plans the rows first: they all belong to the base until then."""
         self._groups: int = config.num_attention_heads // (
             getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         )

@@ -27,6 +27,8 @@ class Row:
     """What its logits are changed by before a token is chosen."""
     scored: bool = False
     """Whether the prompt's tokens are still to be scored and told."""
+    adapter: str | None = None
+    """Id of what computes it beside the base."""
     top: int = 0
     """Alternatives to report at each position of a prompt that is scored."""
     arrival: int = 0

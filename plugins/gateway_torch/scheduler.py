@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 import torch
 
@@ -32,6 +33,7 @@ FAILURES = 3
 """After so many failed steps in a row the backend says that it is ill."""
 
 News = list[tuple[Row, Delta | GatewayError]]
+Result = TypeVar("Result")
 
 
 class Scheduler:
@@ -44,7 +46,7 @@ class Scheduler:
         self._options = options
         self._threads = threads
         self._eos = eos
-        self._inbox: SimpleQueue[Row | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Row | Callable[[LanguageModel], None] | None] = SimpleQueue()
         self._alive: set[Row] = set()
         self._arrivals = 0
         self._failures = 0
@@ -84,6 +86,32 @@ class Scheduler:
             self._alive.discard(row)
             raise Unavailable("the torch engine is not running")
 
+    async def change(self, function: Callable[[LanguageModel], None]) -> None:
+        """Call a quick function of the model between two steps. Raises what it raises, Unavailable where the thread has
+        ended."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def change(model: LanguageModel) -> None:
+            try:
+                function(model)
+            except Exception as error:
+                _call(loop, _settle, done, error)
+            else:
+                _call(loop, _settle, done, None)
+
+        self._inbox.put(change)
+        # The thread may end meanwhile and leave the change undone.
+        while not (await asyncio.wait([done], timeout=0.5))[0]:
+            if self._closed or not self.healthy:
+                raise Unavailable("the torch engine is not running")
+        await done
+
+    async def drained(self, adapter: str) -> None:
+        """Wait until no row of this adapter is in flight."""
+        while any(row.adapter == adapter for row in list(self._alive)) and not self._closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
     @property
     def healthy(self) -> bool:
         return self._thread is not None and self._thread.is_alive() and self._failures < FAILURES
@@ -105,7 +133,7 @@ class Scheduler:
                 turns.warm_up()
                 _call(loop, _settle, ready, model)
                 while not self._stopping:
-                    self._receive(waiting, idle=turns.idle)
+                    self._receive(waiting, model, idle=turns.idle)
                     self._try(turns, model)
                 turns.fail(Unavailable("the torch engine has stopped"))
         except Exception as error:
@@ -114,7 +142,7 @@ class Scheduler:
             _call(loop, _settle, ready, error)
         finally:
             self._closed = True
-            self._receive(waiting, idle=False)
+            self._receive(waiting, None, idle=False)
             rows = list(self._alive)
             self._alive.clear()
             _deliver([(row, Unavailable("the torch engine has stopped")) for row in rows])
@@ -129,14 +157,16 @@ class Scheduler:
             )
         return Batch(RowCache(limit, model.device))
 
-    def _receive(self, waiting: deque[Row], *, idle: bool) -> None:
+    def _receive(self, waiting: deque[Row], model: LanguageModel | None, *, idle: bool) -> None:
         """Take what has come; sleep until something does where there is nothing to do."""
         try:
             while True:
-                row = self._inbox.get(block=idle)
+                item = self._inbox.get(block=idle)
                 idle = False
-                if row is not None:
-                    waiting.append(row)
+                if isinstance(item, Row):
+                    waiting.append(item)
+                elif item is not None and model is not None:
+                    item(model)
         except Empty:
             return
 
@@ -226,6 +256,7 @@ class _Turns:
     def _step(self) -> None:
         rows = self.batch.generating
         tokens, lengths = [row.tokens[-1] for row in rows], [row.computed for row in rows]
+        self.model.adapters.plan([row.adapter for row in rows])
         logits = self.model.step(self.batch.cache, tokens, lengths)
         for row in rows:
             row.computed += 1
@@ -240,6 +271,7 @@ class _Turns:
         starts = [row.computed for row in rows]
         pieces = [row.tokens[row.computed : row.computed + width] for row in rows]
         scored = rows[0].scored
+        self.model.adapters.plan([row.adapter for row in rows])
         logits = self.model.chunk(self.batch.cache, slots, pieces, starts, every=scored)
         for row, piece in zip(rows, pieces, strict=True):
             row.computed += len(piece)
@@ -321,7 +353,7 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *argum
         log.debug("an event loop was closed before its rows were done")
 
 
-def _settle(ready: asyncio.Future[LanguageModel], outcome: LanguageModel | Exception) -> None:
+def _settle(ready: asyncio.Future[Result], outcome: Result | Exception) -> None:
     if ready.done():
         return
     if isinstance(outcome, Exception):
