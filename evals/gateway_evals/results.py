@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway import __version__
 from gateway_evals.client import ServedModel
+from gateway_evals.groups import grouped
 from gateway_evals.identity import task_digest
 from gateway_evals.journal import Journal, dump
 from gateway_evals.limits import Limit
@@ -72,9 +73,11 @@ def results_body(facts: RunFacts, result: ModelResult) -> dict[str, Any]:
     """lm-eval's keys; what is ours stands under `gateway`."""
     specs = {task.run.task.name: task.run.task.spec for task in result.tasks}
     name = result.model.name
+    groups = grouped(facts.suite, result.tasks)
     return {
         "results": {task.run.task.name: _figures(task) for task in result.tasks},
-        "group_subtasks": {task: [] for task in specs},
+        **({"groups": {facts.suite.suite: {"alias": facts.suite.suite, **groups}}} if groups else {}),
+        "group_subtasks": {task: [] for task in specs} | ({facts.suite.suite: list(specs)} if groups else {}),
         "configs": {task: spec.model_dump(mode="json", exclude_defaults=True) for task, spec in specs.items()},
         "versions": {task: spec.metadata.version for task, spec in specs.items()},
         "n-shot": {task: spec.num_fewshot for task, spec in specs.items()},

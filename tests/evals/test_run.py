@@ -352,3 +352,21 @@ def test_errors_for_programs(tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert (done.exit_code, told["ok"]) == (2, False)
     assert any("tasks[0].dataset_path" in line for line in told["errors"])
+
+
+@pytest.mark.parametrize(("weighted", "expected"), [(True, (1 + 0 + 0) / 3), (False, (0.5 + 0) / 2)])
+def test_a_group_has_a_number_over_its_tasks(
+    suite_file: Callable[..., Path], echo_url: str, weighted: bool, expected: float
+) -> None:
+    rows = {
+        "one.jsonl": [{"text": "a", "target": "a"}, {"text": "b", "target": "x"}],
+        "two.jsonl": [{"text": "c", "target": "x"}],
+    }
+    path = suite_file(generation("one"), generation("two"), rows=rows)
+    wanted = [{"metric": "exact_match", "weight_by_size": weighted}]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"aggregate_metric_list": wanted}))
+    assert run(path, echo_url).exit_code == 0
+    (results,) = (path.parent / "out").rglob("results_*.json")
+    body = json.loads(results.read_text())
+    assert body["groups"]["tried"]["exact_match,none"] == pytest.approx(expected)
+    assert body["group_subtasks"]["tried"] == ["one", "two"]
