@@ -15,10 +15,11 @@ from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from gateway.backend import Backend, BackendContext
+from gateway.backend import Backend, BackendContext, no_adapters
 from gateway.errors import ConfigError, GatewayError, Unavailable
-from gateway.types import ASGIApp, ModelCard
+from gateway.types import AdapterFiles, ASGIApp, ModelCard
 from gateway_vllm import surroundings
+from gateway_vllm.adapters import Adapters
 from gateway_vllm.dialect import Dialect
 from gateway_vllm.options import engine_arguments, parse_options, server_arguments
 from gateway_vllm.reaper import Reaper
@@ -43,6 +44,7 @@ class VllmBackend(Backend):
         self._launch_task: asyncio.Future[tuple[AsyncLLM, Namespace]] | None = None
         self._engine: AsyncLLM | None = None
         self._app: ASGIApp | None = None
+        self._adapters: Adapters | None = None
         self._card: ModelCard | None = None
         self._lifespan = AsyncExitStack()
         # vLLM's error handlers ask the HTTP server, which they believe to be their own, to stop.
@@ -73,7 +75,7 @@ class VllmBackend(Backend):
 
     async def stop(self) -> None:
         """End the engine's process, whatever state it is in. Requests in flight are aborted."""
-        self._app = None
+        self._app = self._adapters = None
         try:
             if self._launch_task is not None and not self._launch_task.done():
                 # A start that was given up: without its children the thread comes to an end by itself.
@@ -112,6 +114,16 @@ class VllmBackend(Backend):
         """Sequences that vLLM counts as unfinished, waiting ones included; an aborted one is taken off as the engine is
         told to drop it, which it does before its next step."""
         return self._engine.get_num_unfinished_requests() if self._engine is not None else 0
+
+    async def load_adapter(self, adapter: AdapterFiles) -> None:
+        if self._adapters is None:
+            raise no_adapters(self.context)
+        await self._adapters.load(adapter)
+
+    async def unload_adapter(self, id: str) -> None:
+        if self._adapters is None:
+            raise no_adapters(self.context)
+        await self._adapters.unload(id)
 
     def _is_down(self) -> bool:
         return self._engine is None or self._engine.errored or self._server.should_exit
@@ -162,6 +174,11 @@ class VllmBackend(Backend):
         app: FastAPI = build_app(arguments, tasks, engine.model_config)
         await init_app_state(engine, app.state, arguments, tasks)
         app.state.server = self._server
+        if self.context.spec.adapters is not None:
+            from vllm.platforms import current_platform
+
+            self._adapters = Adapters(engine, app.state.openai_serving_models)
+            await self._adapters.start(cpu=current_platform.is_cpu())
         # vLLM's own lifespan is run by us, in `start` and `stop`: whoever serves `app` may or may not send one.
         await self._lifespan.enter_async_context(app.router.lifespan_context(app))
         self._card = self._describe(engine, arguments, tasks)
@@ -173,6 +190,8 @@ class VllmBackend(Backend):
         if "generate" in tasks:
             capabilities += ["completions", "echo", "logprobs", "prompt_logprobs"]
             capabilities += ["chat"] if template else []
+        if self.context.spec.adapters is not None:
+            capabilities.append("adapters")
         if "embed" in tasks:
             capabilities.append("embeddings")
         return ModelCard(

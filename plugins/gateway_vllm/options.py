@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import ConfigError
+from gateway_vllm.adapters import room_for
 
 if TYPE_CHECKING:
     from gateway.backend import BackendContext
@@ -103,6 +104,7 @@ def engine_arguments(
         "reasoning_parser": spec.reasoning_parser,
         "use_tqdm_on_load": False,
         **chosen,
+        **room_for(spec.adapters, context.name, options.engine_args, cpu=cpu),
     }
     return {name: value for name, value in arguments.items() if value is not None} | options.engine_args
 
