@@ -53,7 +53,8 @@ class Batch:
 
     def update(self, indices: Any, ids: Sequence[int | None]) -> None:
         """`indices`: each token's slot, -1 for the base. `ids`: the adapter in each slot."""
-        used = [(slot, ids[slot]) for slot in indices.unique().tolist() if slot >= 0]
+        slots: list[int] = indices.unique().tolist()
+        used = [(slot, ids[slot]) for slot in slots if slot >= 0]
         if any(pair not in self.slots for pair in used):
             self.slots = used + [pair for pair in self.slots if pair not in used and ids[pair[0]] == pair[1]]
             self._layers.clear()
