@@ -52,7 +52,8 @@ class Sandbox:
                 await process.wait()
             if process.returncode == 0:
                 return ""
-            if process.returncode in {-signal.SIGXCPU, -signal.SIGKILL}:
+            # `unshare` complains where it cannot end by the signal that ended its child.
+            if process.returncode in {-signal.SIGXCPU, -signal.SIGKILL} or b"unshare: " in error[-200:]:
                 return f"used more than {self._seconds:g} s of work"
             lines = error.decode(errors="replace").strip().splitlines()
             return (lines[-1] if lines else f"ended with {process.returncode}")[:LONGEST_MESSAGE] or "failed"
