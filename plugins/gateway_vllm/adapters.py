@@ -47,9 +47,11 @@ class Adapters:
         """`models`: the app's OpenAIServingModels."""
         self._engine = engine
         self._models = models
+        self._cpu = False
 
     async def start(self, *, cpu: bool) -> None:
         """Before the first request."""
+        self._cpu = cpu
         if cpu:
             await self._engine.collective_rpc("gateway_group_adapters")  # pyright: ignore[reportUnknownMemberType]
 
@@ -57,6 +59,8 @@ class Adapters:
         """Raises AdapterError with vLLM's own reason."""
         from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
 
+        if self._cpu and _adapts_the_last_layer(adapter):
+            raise AdapterError(f"vllm serves no adapter of lm_head on a CPU: train {adapter.id} without it")
         request = LoadLoRAAdapterRequest(lora_name=adapter.id, lora_path=str(adapter.path))
         said = await self._models.load_lora_adapter(request)
         if not isinstance(said, str):
@@ -70,3 +74,11 @@ class Adapters:
         if request is not None:
             await self._models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=id))
             await self._engine.remove_lora(request.lora_int_id)
+
+
+def _adapts_the_last_layer(adapter: AdapterFiles) -> bool:
+    import json
+
+    with (adapter.path / "adapter_model.safetensors").open("rb") as file:
+        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return any(".lm_head." in name for name in header)

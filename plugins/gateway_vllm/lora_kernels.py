@@ -99,13 +99,9 @@ def add_lora_linear(
         _add(batch, batch.mask, y, x, lora_a_stacked, lora_b_stacked, scale)
 
 
-def add_lora_logits(
-    self: Any, y: Any, x: Any, lora_a_stacked: Any, lora_b_stacked: Any, scale: float, **_: Any
-) -> None:
-    """The same for the last layer, whose rows are the tokens that are sampled from."""
-    batch: Batch | None = self.gateway_batch
-    if batch is not None and batch.mask is not None:
-        _add(batch, batch.mask_of(self.sampler_indices), y, x, (lora_a_stacked,), (lora_b_stacked,), scale)
+def add_lora_logits(self: Any, y: Any, *_: Any, **__: Any) -> None:
+    """Adapters of the last layer are refused when they are loaded: vLLM does not say here whose a scored prompt's rows
+    are, and scores without the adapter would be wrong in silence."""
 
 
 def add_lora_embedding(self: Any, y: Any, *_: Any, **__: Any) -> None:
