@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import doors, engines, footprint, surface
+from tests.bench import doors, engines, evals, footprint, surface
 from tests.bench.figures import Figures
 
-PARTS = ("doors", "engines", "surface", "footprint")
+PARTS = ("doors", "engines", "surface", "footprint", "evals")
 
 
 def main() -> None:
@@ -38,6 +38,8 @@ def main() -> None:
                 engines.measure(figures)
             elif part == "surface":
                 surface.measure(figures)
+            elif part == "evals":
+                evals.measure(figures)
             else:
                 footprint.measure(figures)
         except Exception as error:
