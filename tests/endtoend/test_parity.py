@@ -36,10 +36,12 @@ def test_three_engines_of_one_model_are_alike(gateway: Gateway, tmp_path: Path) 
         assert [row["compared"] > 0 for row in pair["prompts"]] == [True] * 3
 
 
-def test_it_prints_a_table_and_refuses_what_cannot_be_compared(gateway: Gateway) -> None:
-    shown = run("parity", "--models", "echo,echo-slow", "--url", gateway.url, "--max-tokens", "4")
+def test_it_prints_a_table_and_refuses_what_cannot_be_compared(gateway: Gateway, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "A"}\n{"prompt": "B"}\n')
+    shown = run("parity", "--models", "echo,echo-slow", "--url", gateway.url, "--prompts", str(prompts))
     assert shown.returncode == 0, shown.stderr
-    assert "100% of 20" in shown.stdout
+    assert "100% of 2" in shown.stdout
     for models, reason in (
         ("echo,smollm2-torch", "they serve different models"),
         ("echo", "--models needs two or more"),

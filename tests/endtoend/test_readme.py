@@ -29,6 +29,12 @@ def test_its_commands_run(command: str, gateway: Gateway, tmp_path: Path) -> Non
         command += f" --port {gateway.port}"
     if "eval run" in command:
         command += f" --output {tmp_path}"
+    if "conformance" in command:
+        # All of it over all engines is what test_conformance.py does.
+        command += " --model echo --only chat"
+    if "parity" in command:
+        (tmp_path / "prompts.jsonl").write_text('{"prompt": "The capital of France is"}\n')
+        command += f" --prompts {tmp_path / 'prompts.jsonl'}"
     command = command.replace("build/gateway-shout", str(tmp_path / "gateway-shout"))
     command = command.replace("127.0.0.1:8000", f"127.0.0.1:{gateway.port}")
     result = subprocess.run(

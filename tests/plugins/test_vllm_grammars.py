@@ -54,16 +54,6 @@ async def test_what_vllm_would_begin_or_ignore_is_refused(path: str, asked: dict
     assert (answer.status, answer.json()["error"]["param"]) == (400, param)
 
 
-async def test_an_answer_that_cannot_fit_is_refused_and_not_cut() -> None:
-    asking = client(terms=Terms(max_model_len=100))
-    for field in ("max_tokens", "max_completion_tokens"):
-        error = (await asking.post(CHAT, {field: 100})).json()["error"]
-        assert (error["code"], error["param"]) == ("context_length_exceeded", field)
-        assert (await asking.post(CHAT, {field: 99})).json() == {field: 99}
-    deeper = {"metadata": {"max_tokens": 5000}}
-    assert (await asking.post(CHAT, deeper)).json() == deeper
-
-
 async def test_a_body_within_its_limits_is_not_written_anew() -> None:
     body = {"prompt": list(range(2000)), "n": 1, "stop": ["a"]}
     assert (await client().post(COMPLETIONS, body)).json() == body
