@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from gateway.config import GatewayConfig
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, GatewayError
 from gateway.serve.build import ServeApp
 from gateway.serve.instance import Instance
 from gateway.serve.settings import Session
@@ -60,7 +60,7 @@ class Cluster:
 
 
 def start(config: GatewayConfig, session: Session) -> Cluster:
-    """Start Ray and Serve for one gateway. Raises whatever Ray raises, after taking down what had started."""
+    """Start Ray and Serve for one gateway. Raises ConfigError where Ray does not start, after taking down what had."""
     cluster = Cluster(session.folder)
     _quieten()
     import ray
@@ -80,8 +80,14 @@ def start(config: GatewayConfig, session: Session) -> Cluster:
         )
         cluster.address = ray.get_runtime_context().gcs_address
         serve.start(http_options={"host": config.server.host, "port": config.server.port, "keep_alive_timeout_s": 600})
-    except BaseException:
+    except BaseException as error:
         cluster.stop()
+        if isinstance(error, Exception) and not isinstance(error, GatewayError):
+            # Ray raises bare exceptions, most of them because a machine is too busy for its timeouts.
+            said = " ".join(str(error).split())[:300]
+            raise ConfigError(
+                f"Ray could not start: {said} Is this machine very busy or out of memory? Try again."
+            ) from error
         raise
     return cluster
 

@@ -36,7 +36,8 @@ async def leave(gateway: Gateway, model: str, times: int) -> None:
 
 
 def check_none_left(gateway: Gateway, model: str) -> None:
-    deadline = time.monotonic() + 2
+    # None stays: how soon each goes is what the backends' contract asks, on an engine that has nothing else to do.
+    deadline = time.monotonic() + 10
     while in_flight(gateway, model) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert in_flight(gateway, model) == 0
