@@ -21,7 +21,7 @@ def echoed(suite_file: Any, url: str, count: int) -> tuple[float, dict[str, Any]
     """So many samples at concurrency 64, in a process of its own: its peak memory in MB, and what it told."""
     rows = [{"text": f"row {number}", "target": f"row {number}"} for number in range(count)]
     suite: Path = suite_file(generation(), rows={"repeat.jsonl": rows})
-    out = suite.parent / "out"
+    out = suite.parent / f"out-{count}"
     command = [sys.executable, "-m", "gateway", "eval", "run", str(suite), "-m", "echo", "--base-url", url]
     process = subprocess.run(
         [*command, "--output", str(out), "--concurrency", "64", "--no-cache", "--json"], capture_output=True, text=True
