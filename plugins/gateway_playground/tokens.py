@@ -45,7 +45,7 @@ def of_echo(answer: Any) -> list[Token]:
     """The tokens of a completion with `echo` and `logprobs`. Raises AskError where it has none."""
     try:
         found = answer["choices"][0]["logprobs"]
-        tops: Iterable[Any] = found.get("top_logprobs") or [None] * len(found["tokens"])
+        tops: Iterable[dict[str, float] | None] = found.get("top_logprobs") or [None] * len(found["tokens"])
         return [
             Token(
                 str(text),

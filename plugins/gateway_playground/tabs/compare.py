@@ -70,7 +70,7 @@ class _Compare:
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        runs = [self.ask.click(self._side_by_side, **streams), self.blind.click(self._blind, **streams)]
+        runs: Any = [self.ask.click(self._side_by_side, **streams), self.blind.click(self._blind, **streams)]
         self.stop.click(None, cancels=runs, api_visibility="private")
         for button, (_, winner) in zip(self.votes, VOTES, strict=True):
             button.click(

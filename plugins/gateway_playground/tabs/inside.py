@@ -48,7 +48,9 @@ class _Inside:
         self.branch = gr.Button("Continue from here", visible=False, elem_id="inside-branch")
         asked_with = [page.models, page.model, page.key, self.prompt, temperature, max_tokens]
         outputs = [self.shown, self.answered, self.picked, self.chosen, self.branch]
-        slow = {**QUICK, "queue": True, "concurrency_limit": page.options["max_streams"], "concurrency_id": "answers"}
+        slow: dict[str, Any] = {
+            **QUICK, "queue": True, "concurrency_limit": page.options["max_streams"], "concurrency_id": "answers",
+        }  # fmt: skip
         gr.on([ask.click, self.prompt.submit], self._answer, asked_with, outputs, **slow)  # pyright: ignore[reportUnknownMemberType]
         self.shown.click(self._pick, [self.answered], [self.picked, self.chosen, self.branch], **QUICK)
         self.branch.click(self._branch, [*asked_with, self.answered, self.picked, self.chosen], outputs, **slow)
@@ -114,13 +116,24 @@ class _Inside:
             self.branch: gr.Button(visible=True),
         }
 
-    async def _branch(self, *asked_with: Any) -> dict[Any, Any]:
-        *asked, answered, picked, chosen = asked_with
+    async def _branch(
+        self,
+        rows: list[dict[str, Any]],
+        model: str | None,
+        key: str | None,
+        prompt: str | None,
+        temperature: float | None,
+        max_tokens: float | None,
+        answered: list[Token],
+        picked: int,
+        chosen: str | None,
+    ) -> dict[Any, Any]:
         if picked < 0 or chosen is None:
             return {self.picked: -1}
         token: Token = answered[picked]
         taken = next((value for text, value in token.others if text == chosen), None)
-        return await self._answer(*asked, [*answered[:picked], Token(chosen, taken, token.others)])
+        before = [*answered[:picked], Token(chosen, taken, token.others)]
+        return await self._answer(rows, model, key, prompt, temperature, max_tokens, before)
 
     async def _score(self, rows: list[dict[str, Any]], model: str | None, key: str | None, text: str | None) -> str:
         if not model or not text:
