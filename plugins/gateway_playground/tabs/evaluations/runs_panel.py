@@ -160,10 +160,11 @@ class RunsPanel:
             report = await self.context.client.get_text(path, (key or "").strip())
         except AskError as failure:
             return {self.notice: self._failed(failure), self.report: ""}
-        # In a frame without rights: a report holds what models wrote, and may run and fetch nothing here.
+        # In a frame of no origin: a report holds what models wrote. Its own policy lets its own script run alone, and
+        # nothing in it can reach this page or any host.
         escape = self.context.escape
         frame = (
-            f'<iframe title="Report of the run" sandbox="" data-name="report-{escape(run or "")}.html" '
+            f'<iframe title="Report of the run" sandbox="allow-scripts" data-name="report-{escape(run or "")}.html" '
             f'srcdoc="{escape(report)}"></iframe>'
         )
         return {self.report: frame, self.notice: "", self.save: gr.Button(visible=True)}
