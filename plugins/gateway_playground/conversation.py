@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.tabs import AskError, PageClient
 from gateway_playground.pace import Paced
@@ -83,6 +84,17 @@ class Conversation:
                 said.append({"role": "user", "content": turn.question})
                 said.append({"role": "assistant", "content": turn.answer})
         return [*said, {"role": "user", "content": self.turns[-1].question}]
+
+    def public(self) -> dict[str, Any] | None:
+        """The open chat as other tabs are given it; None before anything was said."""
+        if not self.turns:
+            return None
+        said: list[dict[str, str]] = []
+        for turn in self.turns:
+            said.append({"role": "user", "content": turn.question})
+            if turn.answer and not turn.failure:
+                said.append({"role": "assistant", "content": turn.answer, "model": turn.target or turn.model})
+        return {"title": self.turns[0].question[:80], "messages": said}
 
     def stop(self) -> None:
         """End the answer that streams, here and at the server."""

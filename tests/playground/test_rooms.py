@@ -128,9 +128,14 @@ def test_a_person_plays_the_tool(tab: PlaygroundPage, rooms: RoomsHouse) -> None
 
 
 def test_a_conversation_becomes_a_case_and_its_suite_is_run(tab: PlaygroundPage, rooms: RoomsHouse) -> None:
+    tab.pick("quick")
+    tab.ask("what was said in the chat")
     turn_to(tab, "Evaluations", "#evaluations-start")
     tab.page.get_by_role("tab", name="Test case").click()
     notice = tab.page.locator("#case-notice")
+    tab.page.get_by_role("button", name="Take the open chat").click()
+    expect(tab.page.locator("#case-question textarea")).to_have_value("what was said in the chat", timeout=15_000)
+    expect(tab.page.locator("#case-answers textarea")).to_have_value("what was said in the chat")
     tab.page.get_by_role("button", name="Or paste an exported conversation").click()
     pasted = tab.page.get_by_label("Conversation as JSON")
     pasted.fill("{}")

@@ -86,7 +86,7 @@ class _Chat:
         asked_with = [
             self.conversation, page.models, page.model, page.key, self.system, self.temperature, self.max_tokens,
         ]  # fmt: skip
-        shown = [self.chat, self.prompt, self.send, self.stop, self.settings]
+        shown = [self.chat, self.prompt, self.send, self.stop, self.settings, self.context.conversation]
         streams: dict[str, Any] = {
             "outputs": shown,
             "concurrency_limit": self.options["max_streams"],
@@ -98,7 +98,7 @@ class _Chat:
             [self.prompt.submit, self.send.click], self._ask, [self.prompt, *asked_with], **streams
         )
         self.chat.retry(self._again, asked_with, **streams)
-        self.chat.clear(self._clear, [self.conversation], [self.chat], **QUICK)
+        self.chat.clear(self._clear, [self.conversation], [self.chat, self.context.conversation], **QUICK)
         self.stop.click(self._stop, [self.conversation], None, **QUICK)
 
     async def _ask(self, prompt: str | None, conversation: Conversation, *asked_with: Any) -> AsyncGenerator[Update]:
@@ -152,12 +152,12 @@ class _Chat:
             async for state in states:
                 if not state.done:
                     yield {self.chat: messages(conversation.turns)}
-        yield {self.chat: messages(conversation.turns), **idle}
+        yield {self.chat: messages(conversation.turns), self.context.conversation: conversation.public(), **idle}
 
     async def _stop(self, conversation: Conversation) -> None:
         conversation.stop()
 
-    async def _clear(self, conversation: Conversation) -> list[Any]:
+    async def _clear(self, conversation: Conversation) -> tuple[list[Any], None]:
         conversation.stop()
         conversation.turns.clear()
-        return []
+        return [], None
