@@ -159,6 +159,7 @@ def test_a_conversation_becomes_a_case_and_its_suite_is_run(tab: PlaygroundPage,
     tab.page.locator("#evaluations-refresh").click()
     pick(tab, "Suite", "my-cases")
     expect(tab.page.locator("#evaluations-about")).to_contain_text("added by hand")
+    pick(tab, "Models to measure", "quick")
     tab.page.get_by_role("button", name="Start", exact=True).click()
     # Watched as it goes on: nobody presses anything until it is over.
     detail = tab.page.locator("#evaluations-detail")
