@@ -42,8 +42,7 @@ def serve(path: Path, *, host: str | None = None, port: int | None = None) -> No
     preflight.require_port(config.server.host, config.server.port)
     preflight.require_memory(config.models.values())
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: _interrupt(stop))
+    _obey_signals(stop)
     try:
         prepare(config.models, found)
         _run(config, path, key_hashes, hash_keys(keys), began, stop)
@@ -63,6 +62,8 @@ def _run(
         report = console.reporter(bars, "Ray")
         report("starting", 0.2)
         ray = cluster.start(config, session)
+        # Ray has put its own handler of SIGTERM, which prints a trace, in the place of ours.
+        _obey_signals(stop)
         report("", 1.0)
         try:
             running = instance.Instance(
@@ -226,6 +227,11 @@ def _stay(stop: threading.Event, folder: Path) -> None:
 
 class _Interrupted(BaseException):
     """A signal asked us to stop; raised in the main thread wherever it is."""
+
+
+def _obey_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: _interrupt(stop))
 
 
 def _interrupt(stop: threading.Event) -> None:
