@@ -100,6 +100,11 @@ def test_a_run_from_its_start_to_its_figures_with_the_callers_key(state: Path) -
         assert done["results"]["quick"]["results"]["mine"]["exact_match,none"] == 1.0
         assert done["progress"] == {"quick": {"done": 2, "failed": 0, "total": 2}}
         assert client.get("/runs").json()["data"][0]["id"] == run_id
+        report = client.get(f"/runs/{run_id}/report")
+        assert report.headers["content-type"] == "text/html; charset=utf-8"
+        assert "sandbox" in report.headers["content-security-policy"]
+        assert report.text.startswith("<!doctype html>")
+        assert "exact_match" in report.text
         assert client.delete(f"/runs/{run_id}").status_code == 409
         for file in state.rglob("*"):
             assert not file.is_file() or KEY.encode() not in file.read_bytes(), f"{file} holds the key"
@@ -119,6 +124,9 @@ def test_runs_are_bounded_cancelled_and_end_with_the_app(state: Path) -> None:
         assert refused.headers["retry-after"] == "10"
         part = until(client, first, lambda view: view["done"] > 1)
         assert part["total"] == 60
+        early = client.get(f"/runs/{first}/report")
+        assert early.status_code == 409
+        assert "it is running" in early.json()["error"]["message"]
         assert part["eta_s"] > 0
         cancelled = client.delete(f"/runs/{first}").json()
         assert cancelled["state"] == "cancelled"

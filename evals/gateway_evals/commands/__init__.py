@@ -9,6 +9,7 @@ from gateway_evals.commands.compare import compare
 from gateway_evals.commands.fetch import fetch
 from gateway_evals.commands.gate import gate
 from gateway_evals.commands.ls import list_suites
+from gateway_evals.commands.report import report
 from gateway_evals.commands.resume import resume
 from gateway_evals.commands.run import run
 from gateway_evals.commands.shared import UsageIsThree
@@ -28,3 +29,4 @@ cli.command("resume")(resume)
 cli.command("gate")(gate)
 cli.command("fetch")(fetch)
 cli.command("arena")(arena)
+cli.command("report")(report)

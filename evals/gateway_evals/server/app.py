@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from starlette.exceptions import HTTPException
 
 from gateway import __version__
 from gateway.apps import AppContext
-from gateway.errors import BodyTooLarge, GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from gateway.errors import BodyTooLarge, Conflict, GatewayError, InvalidRequest, MethodNotAllowed, NotFound
 from gateway.ingress.auth import sent_key
 from gateway.state import state_folder
 from gateway.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,12 +24,22 @@ from gateway_evals import catalog
 from gateway_evals.client import GatewayClient
 from gateway_evals.errors import EvaluationError
 from gateway_evals.evaluation import choose_models
+from gateway_evals.html_report import write_report
+from gateway_evals.saved import find_run
 from gateway_evals.server import options as evals_options
 from gateway_evals.server.cases import add_case
 from gateway_evals.server.runs import RunRequest, Runs
 
 MOST_BYTES = 1024 * 1024
 """Of a request's body."""
+
+REPORT_HEADERS = {
+    # Beside the policy that the file itself has: what it shows was written by models, so it gets no origin of ours.
+    "content-security-policy": "sandbox allow-scripts allow-downloads",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "private",
+}
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=100_000, strip_whitespace=True)]
 SuiteName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -135,11 +146,29 @@ def _add_runs(app: FastAPI, runs: Runs, base_url: str) -> None:
         """A run: its state, how far it is, and its figures once it is done."""
         return await asyncio.to_thread(runs.view, run_id, results=True)
 
+    @app.get("/runs/{run_id}/report", response_class=HTMLResponse)
+    async def report(run_id: str) -> FileResponse:  # pyright: ignore[reportUnusedFunction]
+        """The report of a run that is done, as one HTML file; made when it is first asked for."""
+        path = await asyncio.to_thread(_report, runs, run_id)
+        return FileResponse(path, media_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
+
     @app.delete("/runs/{run_id}")
     async def cancel(run_id: str) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
         """Cancel a run that is under way; what it had finished stays in its journal."""
         await runs.cancel(run_id)
         return await asyncio.to_thread(runs.view, run_id)
+
+
+def _report(runs: Runs, run_id: str) -> Path:
+    """The report's file. Blocks, for seconds where samples are many. Raises Conflict for a run that has no results."""
+    folder = runs.folder(run_id)
+    path = folder / "report.html"
+    if not path.exists():
+        state = runs.view(run_id)["state"]
+        if state != "done":
+            raise Conflict(f"the run {run_id} has no report: it is {state}")
+        write_report(find_run(str(folder / "results"), folder), path)
+    return path
 
 
 async def _told(_: Request, error: Exception) -> JSONResponse:
