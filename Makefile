@@ -52,7 +52,7 @@ chromium:
 	  else echo "The browser tests need chromium: install it (Debian: apt-get install chromium) and run this again"; exit 1; fi; }
 
 test: $(READY) chromium ## The whole test suite: real Ray, real engines, a real browser.
-	@$(BIN)/python -m pytest -q -m "not proof" -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -q -m "not proof"
 
 quick: $(READY) ## The tests that need no engine, no Ray and no browser.
 	@$(BIN)/python -m pytest -q -m "not slow and not proof"

@@ -27,10 +27,8 @@ class Stop(Exception):
     """A test's own end of a training."""
 
 
-def job_of(base: Path, data: Path, **options: Any) -> Job:
-    return Job(
-        Base("tiny", str(base)), read_options(**{**QUICK, **options}), data, options.get("validation"), "colours"
-    )
+def job_of(base: Path, data: Path, validation: Path | None = None, **options: Any) -> Job:
+    return Job(Base("tiny", str(base)), read_options(**{**QUICK, **options}), data, validation, "colours")
 
 
 def trained(folder: Path, job: Job, stop_at: int | None = None) -> dict[str, Any]:
