@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pytest
 
 from tests.evals.conftest import generation
 from tests.evals.test_run import lines
+from tests.peak import peak_mb
 
 LIMIT_MB = 500
 
@@ -22,21 +21,24 @@ def echoed(suite_file: Any, url: str, count: int) -> tuple[float, dict[str, Any]
     rows = [{"text": f"row {number}", "target": f"row {number}"} for number in range(count)]
     suite: Path = suite_file(generation(), rows={"repeat.jsonl": rows})
     out = suite.parent / f"out-{count}"
-    command = [sys.executable, "-m", "gateway", "eval", "run", str(suite), "-m", "echo", "--base-url", url]
+    command = ["gateway", "eval", "run", str(suite), "-m", "echo", "--base-url", url]
+    command += ["--output", str(out), "--concurrency", "64", "--no-cache", "--json"]
     told_file = suite.parent / f"told-{count}.json"
     with told_file.open("w") as told:
-        process = subprocess.Popen(
-            [*command, "--output", str(out), "--concurrency", "64", "--no-cache", "--json"], stdout=told
-        )
-        # Its own peak, whatever other children this process has had.
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
+        peak = peak_mb(command, suite.parent / f"peak-{count}", stdout=told)
     (samples,) = out.rglob("samples_*.jsonl")
     found = lines(samples)
     assert [row["doc_id"] for row in found] == list(range(count)), "none lost, none twice"
     assert all(row["exact_match"] == 1.0 for row in found)
-    return usage.ru_maxrss / 1024, json.loads(told_file.read_text())["models"]["echo"]
+    return peak, json.loads(told_file.read_text())["models"]["echo"]
+
+
+def test_a_peak_is_the_childs_own(tmp_path: Path) -> None:
+    """Neither what this process holds counts, nor is what the child held and gave back forgotten."""
+    ballast = bytearray(b"x") * (600 << 20)
+    (tmp_path / "holds.py").write_text("import sys\nwhole = bytearray(b'x') * (int(sys.argv[1]) << 20)\ndel whole\n")
+    small, large = (peak_mb(["holds", size], tmp_path / "peak", cwd=tmp_path) for size in ("1", "550"))
+    assert small < LIMIT_MB < large < len(ballast) >> 20
 
 
 def test_hundreds_of_samples_at_once(suite_file: Any, echo_url: str) -> None:
