@@ -167,6 +167,19 @@ class GatewayClient:
             told = {name: base.facts.get(name) for name in IDENTITY}
             self._identities[model.name] = {**model.facts, "base": told}
 
+    async def memory_bytes(self, model: ServedModel) -> int | None:
+        """Resident memory of one replica and of the processes it started: the largest one's, as the gateway sees it.
+        None for a route and for a server that does not tell. An adapter's is its base's."""
+        try:
+            async with self._http.get(f"{self.root}/status", timeout=aiohttp.ClientTimeout(total=10.0)) as response:
+                body = _json_object(await response.read()) if response.status == 200 else {}
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        name = model.name.partition(":")[0]
+        rows = [row for row in _objects(body.get("models")) if row.get("id") == name]
+        told = [replica.get("memory_bytes") for row in rows for replica in _objects(row.get("replicas"))]
+        return max((value for value in told if isinstance(value, int)), default=None)
+
     async def tokenize(self, model: ServedModel, text: str) -> list[int]:
         """Token ids of a text, without special tokens. Raises SampleFailed."""
         payload = {"model": model.name, "prompt": text, "add_special_tokens": False}
@@ -313,6 +326,12 @@ def _json_object(content: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list; none where it is something else."""
+    rows = cast("list[Any]", value) if isinstance(value, list) else []
+    return [cast("dict[str, Any]", row) for row in rows if isinstance(row, dict)]
 
 
 def _message(content: bytes) -> str:

@@ -216,4 +216,5 @@ async def _one_model(
         )
         seconds = time.perf_counter() - started
         measured = [measure(run, plan.seed) for run in runs]
-        return write_results(plan.output, facts, model, measured, seconds, journal)
+        memory = await client.memory_bytes(model)
+        return write_results(plan.output, facts, model, measured, seconds, journal, memory)

@@ -49,6 +49,8 @@ class ModelResult:
     seconds: float
     files: tuple[Path, ...] = ()
     """The results file first, then one of samples for each task."""
+    memory_bytes: int | None = None
+    """Of one replica, right after the run; None where the gateway does not tell."""
 
 
 def folder_of(output: Path, model: str) -> Path:
@@ -56,7 +58,13 @@ def folder_of(output: Path, model: str) -> Path:
 
 
 def write_results(
-    output: Path, facts: RunFacts, model: ServedModel, tasks: Sequence[TaskResult], seconds: float, journal: Journal
+    output: Path,
+    facts: RunFacts,
+    model: ServedModel,
+    tasks: Sequence[TaskResult],
+    seconds: float,
+    journal: Journal,
+    memory_bytes: int | None = None,
 ) -> ModelResult:
     """Write both kinds of file, whole or not at all."""
     folder = folder_of(output, model.name)
@@ -64,7 +72,7 @@ def write_results(
     samples = [folder / f"samples_{task.run.task.name}_{facts.stamp}.jsonl" for task in tasks]
     for path, task in zip(samples, tasks, strict=True):
         _write(path, (dump(row) + "\n" for row in _sample_rows(task, journal)))
-    result = ModelResult(model, tasks, seconds, (results, *samples))
+    result = ModelResult(model, tasks, seconds, (results, *samples), memory_bytes)
     _write(results, [dump(results_body(facts, result)) + "\n"])
     return result
 
@@ -109,6 +117,7 @@ def results_body(facts: RunFacts, result: ModelResult) -> dict[str, Any]:
             "url": result.model.url,
             "concurrency": facts.concurrency,
             "model": dict(result.model.facts),
+            "memory_bytes": result.memory_bytes,
             "tasks": {task.run.task.name: _facts(task) for task in result.tasks},
         },
     }
@@ -171,6 +180,7 @@ def program_view(facts: RunFacts, results: Sequence[ModelResult]) -> dict[str, A
                     {"task": task.run.task.name, **asdict(figure)} for task in result.tasks for figure in task.figures
                 ],
                 "seconds": round(result.seconds, 3),
+                "memory_bytes": result.memory_bytes,
                 "files": [str(path) for path in result.files],
             }
             for result in results

@@ -101,6 +101,12 @@ class SavedResult:
     body: Mapping[str, Any] = field(repr=False)
     """The whole results file."""
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """Of one replica, right after the run; None where the gateway did not tell."""
+        own = cast("dict[str, Any]", self.body.get("gateway") or {})
+        return own.get("memory_bytes")
+
     def task(self, name: str) -> SavedTask:
         """Raises EvaluationError that lists what there is."""
         if name not in self.tasks:

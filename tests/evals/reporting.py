@@ -23,8 +23,19 @@ WORDS = [
 ]
 
 
-def write_long_run(folder: Path, model: str, count: int, seed: int, *, tasks: int = 2, memory: int = 2**30) -> Path:
-    """Results and samples of `count` questions, as `gateway eval run` writes them. Returns the results file."""
+def write_long_run(
+    folder: Path,
+    model: str,
+    count: int,
+    seed: int,
+    *,
+    tasks: int = 2,
+    memory: int | None = 2**30,
+    share: float = 0.6,
+    slowest_s: float = 1.0,
+) -> Path:
+    """Results and samples of `count` questions, `share` of them right, as `gateway eval run` writes them. Returns the
+    results file."""
     generator = random.Random(seed)
     stamp = f"2026-01-0{seed}T00-00-00.000000"
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +53,7 @@ def write_long_run(folder: Path, model: str, count: int, seed: int, *, tasks: in
         with (folder / f"samples_{name}_{stamp}.jsonl").open("w", encoding="utf-8") as file:
             for doc_id in range(count // tasks):
                 question = " ".join(random.Random(f"{name}{doc_id}").choices(WORDS, k=30)) + f" number {doc_id}?"
-                correct = generator.random() < 0.6
+                correct = generator.random() < share
                 right += correct
                 words = generator.choices(WORDS, k=20)
                 row = {
@@ -57,7 +68,7 @@ def write_long_run(folder: Path, model: str, count: int, seed: int, *, tasks: in
                     "exact_match": float(correct),
                     "gateway": {
                         "extracted": True,
-                        "latency_s": generator.random(),
+                        "latency_s": generator.random() * slowest_s,
                         "prompt_tokens": 40,
                         "completion_tokens": 25,
                         "finish_reason": "stop",

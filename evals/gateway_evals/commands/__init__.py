@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gateway_evals.commands.advise import advise
 from gateway_evals.commands.arena import arena
 from gateway_evals.commands.compare import compare
 from gateway_evals.commands.fetch import fetch
@@ -29,4 +30,5 @@ cli.command("resume")(resume)
 cli.command("gate")(gate)
 cli.command("fetch")(fetch)
 cli.command("arena")(arena)
+cli.command("advise")(advise)
 cli.command("report")(report)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gateway_evals.gates import Gate
 
 
-def _spelt(name: str, *more: str) -> list[str]:
+def spelt(name: str, *more: str) -> list[str]:
     """Both spellings of a name: snake_case as lm-eval has it, kebab-case as command lines have it."""
     return list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}", *more]))
 
@@ -45,12 +45,12 @@ def gates_of(texts: list[str] | None) -> list[Gate]:
         raise typer.BadParameter(error.message, param_hint="--gate") from None
 
 
-BaseUrl = Annotated[str, typer.Option(*_spelt("base_url"), envvar="GATEWAY_URL", help="The gateway's address.")]
+BaseUrl = Annotated[str, typer.Option(*spelt("base_url"), envvar="GATEWAY_URL", help="The gateway's address.")]
 ApiKey = Annotated[
     str | None,
-    typer.Option(*_spelt("api_key"), envvar="GATEWAY_API_KEY", help="A key, where keys are on.", show_default=False),
+    typer.Option(*spelt("api_key"), envvar="GATEWAY_API_KEY", help="A key, where keys are on.", show_default=False),
 ]
-Output = Annotated[Path, typer.Option("--output", *_spelt("output_path"), "-o", help="Folder for results and samples.")]
+Output = Annotated[Path, typer.Option("--output", *spelt("output_path"), "-o", help="Folder for results and samples.")]
 Limited = Annotated[
     Any,
     typer.Option(
@@ -64,7 +64,7 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for 
 FailOnError = Annotated[
     float | None,
     typer.Option(
-        *_spelt("fail_on_error"), min=0, max=1, metavar="FRACTION", help="Give up beyond this share of failed samples.",
+        *spelt("fail_on_error"), min=0, max=1, metavar="FRACTION", help="Give up beyond this share of failed samples.",
         show_default=False,
     ),
 ]  # fmt: skip
@@ -75,11 +75,11 @@ Tasks = Annotated[
 ]  # fmt: skip
 IncludePath = Annotated[
     list[Path] | None,
-    typer.Option(*_spelt("include_path"), help="A folder of more suites and tasks; again for more.",
+    typer.Option(*spelt("include_path"), help="A folder of more suites and tasks; again for more.",
                  show_default=False),
 ]  # fmt: skip
 NumFewshot = Annotated[
-    int | None, typer.Option(*_spelt("num_fewshot"), min=0, help="Examples before each question.", show_default=False)
+    int | None, typer.Option(*spelt("num_fewshot"), min=0, help="Examples before each question.", show_default=False)
 ]
 ApplyChatTemplate = Annotated[
     bool | None,
@@ -87,21 +87,21 @@ ApplyChatTemplate = Annotated[
                  help="Ask through the model's template, or not, whatever the tasks say.", show_default=False),
 ]  # fmt: skip
 SystemInstruction = Annotated[
-    str | None, typer.Option(*_spelt("system_instruction"), help="A system prompt for all tasks.", show_default=False)
+    str | None, typer.Option(*spelt("system_instruction"), help="A system prompt for all tasks.", show_default=False)
 ]
 GenKwargs = Annotated[
     Any,
     typer.Option(
-        *_spelt("gen_kwargs"), parser=_settings, metavar="K=V,…", help="Generation settings for all tasks.",
+        *spelt("gen_kwargs"), parser=_settings, metavar="K=V,…", help="Generation settings for all tasks.",
         show_default=False,
     ),
 ]  # fmt: skip
 LogSamples = Annotated[
-    bool, typer.Option(*_spelt("log_samples"), help="As lm-eval: samples are always written, so this changes nothing.")
+    bool, typer.Option(*spelt("log_samples"), help="As lm-eval: samples are always written, so this changes nothing.")
 ]
 UseCache = Annotated[
     Path | None,
-    typer.Option(*_spelt("use_cache"), help="File of answers given before.", show_default="in the cache folder"),
+    typer.Option(*spelt("use_cache"), help="File of answers given before.", show_default="in the cache folder"),
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", "--no_cache", help="Ask everything anew, and keep nothing.")]
 AllowCode = Annotated[
@@ -127,7 +127,7 @@ Baseline = Annotated[
 ]
 NoWorse = Annotated[
     float,
-    typer.Option(*_spelt("no_worse"), min=0, help="How much worse than the baseline is still as good; it must be ruled "
+    typer.Option(*spelt("no_worse"), min=0, help="How much worse than the baseline is still as good; it must be ruled "
                  "out by the paired 95 % interval."),
 ]  # fmt: skip
 Junit = Annotated[
@@ -139,6 +139,6 @@ JsonReport = Annotated[
 ]
 ProgressPath = Annotated[
     Path | None,
-    typer.Option(*_spelt("progress_file"), help="A file that says how far it is, for other programs.",
+    typer.Option(*spelt("progress_file"), help="A file that says how far it is, for other programs.",
                  show_default=False),
 ]  # fmt: skip

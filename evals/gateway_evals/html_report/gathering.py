@@ -211,8 +211,7 @@ def _facts(name: str, result: SavedResult, spent: _Spent) -> ModelFacts:
     score = overall(result)
     latencies, first = sorted(spent.latencies), sorted(spent.first_tokens)
     count = len(latencies)
-    own: Mapping[str, Any] = result.body.get("gateway") or {}
-    memory = own.get("memory_bytes")
+    memory = result.memory_bytes
     return ModelFacts(
         name=name,
         result=result,
