@@ -46,6 +46,8 @@ class Suite(Strict):
     description: str = ""
     licence: str = ""
     """Of its rows, and where they come from."""
+    questions: int | None = Field(default=None, gt=0)
+    """How many rows its tasks have together."""
     minutes: float | None = Field(default=None, gt=0)
     """Expected time for one small model on two cores."""
     known: dict[str, Any] = Field(default_factory=dict)

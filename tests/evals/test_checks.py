@@ -22,7 +22,8 @@ from gateway_evals.checks.scorers import program
 from gateway_evals.errors import SuiteError
 from gateway_evals.fetching import fetch, named, present
 from gateway_evals.packages import DataSet, kept, packaged
-from tests.evals.test_run import run
+from tests.evals.conftest import echo_app
+from tests.evals.test_run import invoke, run
 
 # ruff: noqa: E501 (a table reads as one)
 FOLLOWED: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -118,6 +119,28 @@ def test_code_runs_only_when_it_is_allowed(suite_file: Any, echo_url: str, monke
     done = run(path, echo_url, "--allow-code", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["models"]["echo"]["results"]["code"]["pass@1,none"] == 0.5
+
+
+def test_a_run_of_code_is_continued_only_where_code_may_run(
+    suite_file: Any, serve: Any, echo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {
+        "said": "    return 2\n",
+        "prompt": "def f():\n",
+        "test": "def check(f):\n    assert f() == 2",
+        "entry_point": "f",
+    }
+    path = suite_file(CODE, rows={"code.jsonl": [row]})
+    out = path.parent / "out"
+    monkeypatch.setenv("GATEWAY_EVAL_ALLOW_CODE", "0")
+    ended = run(path, serve(echo_app(fail=400)), "--allow-code", "--fail-on-error", 0)
+    assert (ended.exit_code, "more than --fail-on-error" in ended.stderr) == (2, True), ended.output
+    monkeypatch.setenv("GATEWAY_EVAL_ALLOW_CODE", "0")
+    refused = invoke("resume", "last", "-o", out, "--base-url", echo_url)
+    assert (refused.exit_code, "--allow-code" in refused.stderr) == (2, True), refused.output
+    done = invoke("resume", "last", "-o", out, "--base-url", echo_url, "--allow_code", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["models"]["echo"]["results"]["code"]["pass@1,none"] == 1.0
 
 
 def test_secrets_that_were_told(suite_file: Any, echo_url: str) -> None:

@@ -85,6 +85,10 @@ def test_reports_for_programs(three_quarters: Path, echo_url: str, tmp_path: Pat
     told = json.loads(report.read_text())
     assert [gate["passed"] for gate in told["gates"]] == [True, False]
     assert told["models"]["echo"]["tasks"]["repeat"]["figures"][0]["value"] == 0.75
+    page = tmp_path / "run.html"
+    assert run(three_quarters, echo_url, "--report", page).exit_code == 0
+    assert "<html" in page.read_text()
+    assert run(three_quarters, echo_url, "--report", page / "inside").exit_code == 2
     nowhere = run(three_quarters, echo_url, "--junit", report / "inside")
     assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (2, True)
 

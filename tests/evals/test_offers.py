@@ -111,6 +111,22 @@ def test_the_package_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
 
 
+def test_the_list_of_suites_imports_nothing_heavy() -> None:
+    """It answers within a second (`make bench` measures that): these would take longer by themselves."""
+    import subprocess
+    import sys
+
+    heavy = "{'aiohttp', 'evaluate', 'datasets', 'sklearn', 'scipy', 'pandas', 'numpy', 'torch', 'transformers', 'ray'}"
+    code = (
+        "import sys, typer, gateway_evals; cli = typer.Typer(); cli.callback()(lambda: None);"
+        "gateway_evals.register_commands(cli); cli(['eval', 'ls', '--json'], standalone_mode=False);"
+        f"print(*({heavy} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "\n")
+    assert '"name": "smoke"' in done.stdout
+
+
 def test_a_metric_brings_no_model_library(tmp_path: Path) -> None:
     import os
     import subprocess

@@ -27,6 +27,7 @@ class Aims:
     junit: Path | None = None
     markdown: Path | None = None
     json: Path | None = None
+    html: Path | None = None
 
 
 def execute(plan: EvaluationPlan, aims: Aims, as_json: bool, progress_file: Path | None = None) -> None:
@@ -121,6 +122,10 @@ def write_reports(results: list[SavedResult], verdicts: list[Verdict], aims: Aim
             path.write_text(make(results, verdicts), encoding="utf-8")
         except OSError as error:
             fail(f"{path} cannot be written: {error.strerror}", as_json, ERROR)
+    if aims.html is not None:
+        from gateway_evals.html_report import write_report
+
+        write_report(results, aims.html)
 
 
 def gates_view(verdicts: list[Verdict]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def gate(
     junit: option.Junit = None,
     markdown: option.Markdown = None,
     report_json: option.JsonReport = None,
+    report: option.HtmlReport = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a finished run, or write its JUnit, Markdown and JSON reports. Ends with 1 where a gate fails."""
@@ -27,7 +28,7 @@ def gate(
     from gateway_evals.commands import executing
 
     with errors(as_json):
-        aims = executing.Aims(option.gates_of(gate), baseline, no_worse, junit, markdown, report_json)
+        aims = executing.Aims(option.gates_of(gate), baseline, no_worse, junit, markdown, report_json, report)
         results = saved.find_run(run, output)
         verdicts = executing.judge(results, aims, executing.baseline_of(aims, output))
         executing.write_reports(results, verdicts, aims, as_json)

@@ -18,7 +18,9 @@ def list_suites(as_json: AsJson = False) -> None:
                 "tasks": [task.task for task in each.suite.tasks] if each.suite else [],
                 "description": each.suite.description if each.suite else "",
                 "licence": each.suite.licence if each.suite else "",
+                "questions": each.suite.questions if each.suite else None,
                 "minutes": each.suite.minutes if each.suite else None,
+                "known": each.suite.known if each.suite else {},
                 "error": each.problem or None,
             }
             for each in found
@@ -29,17 +31,18 @@ def list_suites(as_json: AsJson = False) -> None:
 
     table(
         "",
-        ["suite", "tasks", "minutes", "licence", "about"],
+        ["suite", "tasks", "questions", "minutes", "licence", "about"],
         [
             [
                 each.name,
                 ", ".join(task.task for task in each.suite.tasks),
+                str(each.suite.questions or ""),
                 f"{each.suite.minutes:g}" if each.suite.minutes else "",
                 each.suite.licence,
                 each.suite.description,
             ]
             if each.suite
-            else [each.name, "", "", "", f"cannot be read: {each.problem.splitlines()[0]}"]
+            else [each.name, "", "", "", "", f"cannot be read: {each.problem.splitlines()[0]}"]
             for each in found
         ],
     )

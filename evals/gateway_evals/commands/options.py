@@ -137,6 +137,10 @@ Markdown = Annotated[Path | None, typer.Option("--markdown", help="Write them as
 JsonReport = Annotated[
     Path | None, typer.Option("--report-json", "--report_json", help="Write them as JSON.", show_default=False)
 ]
+HtmlReport = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write the run as one HTML file (`gateway eval report`).", show_default=False),
+]
 ProgressPath = Annotated[
     Path | None,
     typer.Option(*spelt("progress_file"), help="A file that says how far it is, for other programs.",

@@ -29,15 +29,21 @@ def resume(
     junit: option.Junit = None,
     markdown: option.Markdown = None,
     report_json: option.JsonReport = None,
+    report: option.HtmlReport = None,
+    allow_code: option.AllowCode = False,
     progress_file: option.ProgressPath = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Continue a run that was ended, by whatever: no answered sample is asked again, failed ones are."""
+    import os
+
     from gateway_evals.choosing import choose_suite
     from gateway_evals.commands.executing import Aims, execute
     from gateway_evals.evaluation import EvaluationPlan
     from gateway_evals.manifest import find_manifest
 
+    if allow_code:
+        os.environ["GATEWAY_EVAL_ALLOW_CODE"] = "1"
     with errors(as_json, "stopped; `gateway eval resume` goes on where it was"):
         manifest, folder = find_manifest(run, output)
         if manifest.finished:
@@ -60,5 +66,5 @@ def resume(
             stream=manifest.stream,
             resumed=manifest,
         )
-        aims = Aims(option.gates_of(gate), baseline, no_worse, junit, markdown, report_json)
+        aims = Aims(option.gates_of(gate), baseline, no_worse, junit, markdown, report_json, report)
         execute(plan, aims, as_json, progress_file)

@@ -44,6 +44,7 @@ def run(
     junit: option.Junit = None,
     markdown: option.Markdown = None,
     report_json: option.JsonReport = None,
+    report: option.HtmlReport = None,
     allow_code: option.AllowCode = False,
     progress_file: option.ProgressPath = None,
     as_json: AsJson = False,
@@ -90,5 +91,5 @@ def run(
             cache=None if no_cache else use_cache or cache.default_path(),
             stream=not no_stream,
         )
-        aims = Aims(option.gates_of(gate), baseline, no_worse, junit, markdown, report_json)
+        aims = Aims(option.gates_of(gate), baseline, no_worse, junit, markdown, report_json, report)
         execute(plan, aims, as_json, progress_file)
