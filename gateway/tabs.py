@@ -27,6 +27,9 @@ class PageClient(Protocol):
     Every call raises AskError with words for the person.
     """
 
+    base_url: str
+    """The gateway's root, as the playground reaches it."""
+
     async def get(self, path: str, key: str) -> Any:
         """A JSON page, decoded."""
         ...

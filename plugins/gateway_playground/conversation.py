@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.tabs import AskError, PageClient
 from gateway_playground.pace import Paced
@@ -29,6 +28,7 @@ class Turn:
     reasoning: str = ""
     target: str = ""
     pieces: int = 0
+    prompt_tokens: int | None = None
     completion_tokens: int | None = None
     """As the backend counted them; None until it said so."""
     first_token_s: float | None = None
@@ -60,6 +60,8 @@ class Turn:
             self.last_token_s = after_s
             if self.first_token_s is None:
                 self.first_token_s = after_s
+        if piece.prompt_tokens is not None:
+            self.prompt_tokens = piece.prompt_tokens
         if piece.completion_tokens is not None:
             self.completion_tokens = piece.completion_tokens
         self.length_limited = self.length_limited or piece.finish_reason == "length"
@@ -70,11 +72,48 @@ class Conversation:
     """Kept on the page's server for as long as its browser tab lives; never written anywhere. Holds no key."""
 
     turns: list[Turn] = field(default_factory=list[Turn])
+    branches: list[list[Turn]] = field(default_factory=list[list[Turn]])
+    """Other ways it went: kept whole when a question was changed or an answer made anew."""
+    place: int = 0
+    """Where `turns` stand among the branches: numbers that a page shows stay what they were."""
+    id: str = ""
+    """Given when it is first kept by the browser."""
+    title: str = ""
+    """As the person named it; "" where it goes by its first question."""
+    system: str = ""
     streaming: Paced[tuple[Piece, float]] | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Conversation:
         # A page that opens gets an empty one of its own.
         return Conversation()
+
+    @property
+    def name(self) -> str:
+        """What it is called in a list."""
+        return self.title or (" ".join(self.turns[0].question.split())[:60] if self.turns else "")
+
+    def ways(self) -> list[list[Turn]]:
+        """All branches, the open one among them in its place."""
+        return [*self.branches[: self.place], self.turns, *self.branches[self.place :]]
+
+    def branch(self, index: int, question: str) -> None:
+        """Ask at turn `index`, in other words or again. What stood there and after it is kept as a branch."""
+        if any(turn.answer for turn in self.turns[index:]):
+            self.branches = self.ways()
+            self.place = len(self.branches)
+        self.turns = [*self.turns[:index], Turn(question, model="")]
+
+    def switch(self, branch: int) -> None:
+        """Go on with another of `ways`. A number that there is not changes nothing."""
+        ways = self.ways()
+        if 0 <= branch < len(ways):
+            self.turns = ways.pop(branch)
+            self.branches, self.place = ways, branch
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.stop()
+        self.turns, self.branches, self.place, self.id, self.title = [], [], 0, "", ""
 
     def messages(self, system: str) -> list[dict[str, str]]:
         """The conversation as a request carries it, the last turn's question last. Failed turns are left out."""
@@ -84,17 +123,6 @@ class Conversation:
                 said.append({"role": "user", "content": turn.question})
                 said.append({"role": "assistant", "content": turn.answer})
         return [*said, {"role": "user", "content": self.turns[-1].question}]
-
-    def public(self) -> dict[str, Any] | None:
-        """The open chat as other tabs are given it; None before anything was said."""
-        if not self.turns:
-            return None
-        said: list[dict[str, str]] = []
-        for turn in self.turns:
-            said.append({"role": "user", "content": turn.question})
-            if turn.answer and not turn.failure:
-                said.append({"role": "assistant", "content": turn.answer, "model": turn.target or turn.model})
-        return {"title": self.turns[0].question[:80], "messages": said}
 
     def stop(self) -> None:
         """End the answer that streams, here and at the server."""

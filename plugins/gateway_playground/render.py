@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gateway_playground.conversation import Turn
@@ -13,6 +13,8 @@ _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _SIGN = re.compile(r"([\\`*_\[\]~|])")
 _ENTITY = re.compile(r"&(?=#?\w+;)")
+_ESCAPED = re.compile(r"&(lt|amp|#33);")
+_ESCAPES = {"lt": "<", "amp": "&", "#33": "!"}
 
 
 def safe(text: str) -> str:
@@ -21,6 +23,16 @@ def safe(text: str) -> str:
     Code keeps its signs as they are: Markdown itself shows them as text there. Where this and the page's Markdown
     reader differ about what is code, the page's sanitizer and its Content-Security-Policy still stand behind.
     """
+    return _changed(text, _escape)
+
+
+def unsafe(shown: str) -> str:
+    """The text behind what `safe` gave, where the page hands back what it shows: of a message that was edited."""
+    return _changed(shown, lambda prose: _ESCAPED.sub(lambda found: _ESCAPES[found[1]], prose))
+
+
+def _changed(text: str, change: Callable[[str], str]) -> str:
+    """The text with everything changed that is no code."""
     shown: list[str] = []
     prose: list[str] = []
     fence = ""
@@ -31,26 +43,26 @@ def safe(text: str) -> str:
             if mark and mark[1].startswith(fence) and not line.strip(" `~"):
                 fence = ""
         elif mark:
-            shown += _neutral(prose)
+            shown += _prose(prose, change)
             prose = []
             shown.append(line)
             fence = mark[1]
         else:
             prose.append(line)
-    shown += _neutral(prose)
+    shown += _prose(prose, change)
     return "\n".join(shown)
 
 
-def _neutral(lines: list[str]) -> list[str]:
+def _prose(lines: list[str], change: Callable[[str], str]) -> list[str]:
     if not lines:
         return []
     text = "\n".join(lines)
     parts: list[str] = []
     end = 0
     for span in _CODE_SPAN.finditer(text):
-        parts += [_escape(text[end : span.start()]), span[0]]
+        parts += [change(text[end : span.start()]), span[0]]
         end = span.end()
-    return ["".join([*parts, _escape(text[end:])])]
+    return ["".join([*parts, change(text[end:])])]
 
 
 def _escape(text: str) -> str:
@@ -74,6 +86,8 @@ def facts(turn: Turn) -> str:
     if turn.tokens:
         about = "" if turn.completion_tokens is not None else "about "
         said.append(f"{about}{turn.tokens:,} token{'' if turn.tokens == 1 else 's'}")
+    if turn.prompt_tokens is not None:
+        said.append(f"prompt {turn.prompt_tokens:,}")
     said.append(turn.target or turn.model)
     if turn.stopped:
         said.append("stopped")
@@ -107,3 +121,13 @@ def messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
         if parts:
             shown.append({"role": "assistant", "content": parts})
     return shown
+
+
+def turn_of(turns: Sequence[Turn], at: Any) -> int | None:
+    """Which turn's question the message at `at` of `messages(turns)` is; None where it is another message."""
+    position = 0
+    for number, turn in enumerate(turns):
+        if position == at:
+            return number
+        position += len(messages([turn]))
+    return None

@@ -29,7 +29,9 @@ def until(true: Callable[[], bool], seconds: float) -> bool:
 
 def test_a_message_is_answered_with_its_facts(tab: PlaygroundPage):
     assert tab.ask("Hello **there**") == "Hello there"
-    assert re.fullmatch(r"(.* tokens/s · )?first token \d+ ms · \d+ tokens · quick", tab.facts.last.inner_text())
+    assert re.fullmatch(
+        r"(.* tokens/s · )?first token \d+ ms · \d+ tokens · prompt \d+ · quick", tab.facts.last.inner_text()
+    )
 
 
 def test_tokens_are_seen_arriving_and_speed_is_told(tab: PlaygroundPage):
@@ -108,7 +110,7 @@ def test_enter_sends_and_shift_enter_starts_a_line(tab: PlaygroundPage, house: H
     expect(tab.prompt).to_have_value("")
 
 
-def test_regenerate_asks_the_same_again_and_clear_forgets(tab: PlaygroundPage, house: House):
+def test_regenerate_asks_the_same_again_and_a_new_chat_forgets(tab: PlaygroundPage, house: House):
     tab.ask("once")
     tab.ask("twice")
     before = len(house.asked)
@@ -116,7 +118,7 @@ def test_regenerate_asks_the_same_again_and_clear_forgets(tab: PlaygroundPage, h
     assert until(lambda: len(house.asked) == before + 1, 10)
     expect(tab.facts).to_have_count(2)
     assert house.asked[-1] == house.asked[-2]
-    tab.page.get_by_label("Clear").click()
+    tab.page.get_by_role("button", name="New chat").click()
     expect(tab.answers).to_have_count(0)
     tab.ask("anew")
     assert [message["content"] for message in house.asked[-1][1]["messages"]] == ["anew"]

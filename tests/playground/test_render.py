@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway_playground.conversation import Turn
-from gateway_playground.render import facts, messages, safe
+from gateway_playground.render import facts, messages, safe, turn_of, unsafe
 
 
 @pytest.mark.parametrize(
@@ -30,9 +32,12 @@ def test_html_and_images_are_text_outside_of_code(text: str, shown: str):
 def test_facts_tell_speed_after_the_first_token():
     turn = Turn("q", "m", "a", target="replica-1", pieces=11, first_token_s=0.25, last_token_s=1.25, done=True)
     assert facts(turn) == "10.0 tokens/s · first token 250 ms · about 11 tokens · replica-1"
+    turn.prompt_tokens = 1234
     turn.completion_tokens = 21
     turn.length_limited = True
-    assert facts(turn) == "20.0 tokens/s · first token 250 ms · 21 tokens · replica-1 · ended at max tokens"
+    assert facts(turn) == (
+        "20.0 tokens/s · first token 250 ms · 21 tokens · prompt 1,234 · replica-1 · ended at max tokens"
+    )
 
 
 def test_facts_claim_no_speed_where_all_came_at_once():
@@ -49,3 +54,21 @@ def test_reasoning_stands_before_its_answer():
     shown = messages([Turn("q", "m", "a", reasoning="because", done=True)])
     assert [message["content"] for message in shown][:2] == ["q", "because"]
     assert shown[1]["metadata"] == {"title": "Reasoning", "status": "done"}
+
+
+@given(text=st.text(alphabet="ab<>&;!#[]()`~ \n\tltmp$*\\"))
+def test_what_a_person_edits_is_what_they_had_written(text: str):
+    assert unsafe(safe(text)) == text
+
+
+def test_the_question_of_a_message_is_found():
+    turns = [
+        Turn("a", "m", answer="x", reasoning="hm", done=True),
+        Turn("b", "m", failure="down", done=True),
+        Turn("c", "m"),
+    ]
+    shown = messages(turns)
+    questions = [index for index, message in enumerate(shown) if message["role"] == "user"]
+    assert [turn_of(turns, index) for index in questions] == [0, 1, 2]
+    assert turn_of(turns, [questions[1], 0]) is None
+    assert [turn_of(turns, index) for index in range(len(shown)) if index not in questions] == [None] * 3

@@ -1,0 +1,67 @@
+"""Conversations in the browser's own storage: the page's JavaScript. The server is told of the open one alone."""
+
+from __future__ import annotations
+
+_SHELF = """
+  const PREFIX = 'gateway.chat.';
+  const all = () => Object.keys(localStorage).filter(key => key.startsWith(PREFIX)).flatMap(key => {
+    try { const kept = JSON.parse(localStorage.getItem(key)); return kept && kept.id ? [kept] : []; }
+    catch { return []; }
+  }).sort((a, b) => (b.touched || 0) - (a.touched || 0));
+  const said = kept => JSON.stringify([kept.title, kept.system, kept.turns, kept.branches]);
+  const keep = kept => {
+    const before = localStorage.getItem(PREFIX + kept.id);
+    if (before && said(JSON.parse(before)) === said(kept)) return true;
+    try { localStorage.setItem(PREFIX + kept.id, JSON.stringify({...kept, touched: Date.now()})); return true; }
+    catch { return false; }
+  };
+  const list = () => all().map(kept => [String(kept.title || 'Untitled'), String(kept.id)]);
+  const hand = (name, value) => {
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(value, null, 1)], {type: 'application/json'}));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+"""
+"""`touched` is when it was last kept; it stays in the browser."""
+
+SAVE = f"""(open) => {{{_SHELF}
+  const full = !!(open && open.id) && !keep(open);
+  return [{{list: list(), open: open ? open.id : null, full}}];
+}}"""
+"""Keeps the open conversation. Gives `{list: [[title, id], …] the newest first, open: its id, full: no room left}`."""
+
+OPEN = """(state, id) => {
+  const kept = id ? localStorage.getItem('gateway.chat.' + id) : null;
+  return [state, id, kept ? JSON.parse(kept) : null];
+}"""
+"""The conversation with this id, or null."""
+
+FORGET = f"""(state, open) => {{{_SHELF}
+  const sure = !!open && confirm(`Delete “${{open.title}}” from this browser? Nobody else has it.`);
+  if (sure) localStorage.removeItem(PREFIX + open.id);
+  return [state, {{list: list(), open: open ? open.id : null, sure}}];
+}}"""
+
+EXPORT = f"""() => {{{_SHELF}
+  hand('conversations.json', {{version: 1, conversations: all()}});
+}}"""
+
+EXPORT_OPEN = f"""(open) => {{{_SHELF}
+  if (open) hand('conversation.json', {{version: 1, conversations: [open]}});
+}}"""
+
+IMPORT = f"""(read, open) => {{{_SHELF}
+  let full = false;
+  for (const kept of (read && read.conversations) || []) {{
+    const before = localStorage.getItem(PREFIX + kept.id);
+    if (before && said(JSON.parse(before)) !== said(kept)) {{
+      // One that went on differently here stays beside it.
+      kept.id = kept.id.slice(0, 40) + '-' + Math.random().toString(36).slice(2, 10);
+    }}
+    full = !keep(kept) || full;
+  }}
+  return [{{list: list(), open: open ? open.id : null, full}}, null];
+}}"""
+"""Keeps conversations that were read from a file, beside those that are there."""
