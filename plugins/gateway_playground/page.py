@@ -24,6 +24,22 @@ SYSTEM_MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'Noto Sans Mono', 
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """Settings of an event that is answered at once."""
 
+CLEAN_COPIES = """() => {
+  // What `render.safe` puts in is not what people want to paste.
+  const clean = text => String(text).replaceAll('\\u2060', '');
+  if (navigator.clipboard && !navigator.clipboard.cleans) {
+    const write = navigator.clipboard.writeText.bind(navigator.clipboard);
+    navigator.clipboard.writeText = text => write(clean(text));
+    navigator.clipboard.cleans = true;
+  }
+  document.addEventListener('copy', event => {
+    const text = document.getSelection().toString();
+    if (!event.clipboardData || text === clean(text)) return;
+    event.clipboardData.setData('text/plain', clean(text));
+    event.preventDefault();
+  });
+}"""
+
 
 def look() -> dict[str, Any]:
     """Theme and style sheet: fonts of the system, so that nothing is fetched and nothing jumps."""
@@ -121,6 +137,7 @@ class _Page:
             [self.models, self.notice, self.key_box, *self._pickers],
             **QUICK,
         )
+        self.blocks.load(None, None, None, js=CLEAN_COPIES, api_visibility="private")
 
     async def _list_models(self, key: str | None, *chosen: Any) -> dict[Any, Any]:
         try:

@@ -3,77 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gateway_playground.conversation import Turn
 
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
-_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
-_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_JOINER = "\u2060"
+"""Has no width and breaks no line. Behind a tag's first sign it makes text of it, in prose, code and formulas."""
+_LIVE = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|!(?=\[)|(?:`{3,}|~{3,})[ \t]*(?=mermaid)", re.IGNORECASE)
 _SIGN = re.compile(r"([\\`*_\[\]~|])")
-_ENTITY = re.compile(r"&(?=#?\w+;)")
-_ESCAPED = re.compile(r"&(lt|amp|#33);")
-_ESCAPES = {"lt": "<", "amp": "&", "#33": "!"}
 
 
 def safe(text: str) -> str:
-    """Markdown in which HTML is text and an image is a link that waits for a click.
+    """Markdown in which HTML is text, an image is a link that waits for a click, and a diagram is its source.
 
-    Code keeps its signs as they are: Markdown itself shows them as text there. Where this and the page's Markdown
-    reader differ about what is code, the page's sanitizer and its Content-Security-Policy still stand behind.
+    It does not ask what is code: whoever would answer that otherwise than the page's Markdown reader leaves a hole. The
+    page takes the joiners out of what people copy (`page.CLEAN_COPIES`); its sanitizer and its Content-Security-Policy
+    stand behind.
     """
-    return _changed(text, _escape)
+    return _LIVE.sub(lambda found: found[0] + _JOINER, text)
 
 
 def unsafe(shown: str) -> str:
     """The text behind what `safe` gave, where the page hands back what it shows: of a message that was edited."""
-    return _changed(shown, lambda prose: _ESCAPED.sub(lambda found: _ESCAPES[found[1]], prose))
-
-
-def _changed(text: str, change: Callable[[str], str]) -> str:
-    """The text with everything changed that is no code."""
-    shown: list[str] = []
-    prose: list[str] = []
-    fence = ""
-    for line in text.split("\n"):
-        mark = _FENCE.match(line)
-        if fence:
-            shown.append(line)
-            if mark and mark[1].startswith(fence) and not line.strip(" `~"):
-                fence = ""
-        elif mark:
-            shown += _prose(prose, change)
-            prose = []
-            shown.append(line)
-            fence = mark[1]
-        else:
-            prose.append(line)
-    shown += _prose(prose, change)
-    return "\n".join(shown)
-
-
-def _prose(lines: list[str], change: Callable[[str], str]) -> list[str]:
-    if not lines:
-        return []
-    text = "\n".join(lines)
-    parts: list[str] = []
-    end = 0
-    for span in _CODE_SPAN.finditer(text):
-        parts += [change(text[end : span.start()]), span[0]]
-        end = span.end()
-    return ["".join([*parts, change(text[end:])])]
-
-
-def _escape(text: str) -> str:
-    # Only what could be a tag or an entity: `a < b` stays itself for whoever copies it.
-    text = _TAG.sub("&lt;", _ENTITY.sub("&amp;", text))
-    return text.replace("![", "&#33;[")
+    return shown.replace(_JOINER, "")
 
 
 def _plain(text: str) -> str:
     """Text on one line in which no sign means anything to Markdown."""
-    return _SIGN.sub(r"\\\1", _escape(" ".join(text.split())))
+    return _SIGN.sub(r"\\\1", safe(" ".join(text.split())))
 
 
 def facts(turn: Turn) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -45,6 +47,45 @@ def test_the_other_rooms_on_real_models(gateway: Gateway) -> None:
         expect(page.locator("#operations").get_by_role("region", name="Routes and apps")).to_contain_text("playground")
         tab.turn_to("Evaluations")
         expect(page.get_by_role("combobox", name="Suite", exact=True)).not_to_have_value("", timeout=30_000)
+        tab.turn_to("Compare")
+        tab.choose("smollm2", "smollm2-onnx", "smollm2-torch")
+        page.get_by_label("Prompt for all", exact=True).fill("What is the capital of France?")
+        page.get_by_label("Max tokens for all").fill("12")
+        page.get_by_role("button", name="Compare", exact=True).click()
+        columns = page.locator("#compare-answers section")
+        expect(columns.locator(".facts", has_text="first token")).to_have_count(3, timeout=60_000)
+        tab.turn_to("Look inside")
+        page.get_by_label("Question to look into").fill("What is the capital of France?")
+        page.get_by_label("Max tokens of this answer").fill("8")
+        page.get_by_role("button", name="Answer and show certainty").click()
+        expect(page.locator("#inside-answer button.token", has_text="Paris")).to_be_visible(timeout=60_000)
+        tab.turn_to("Adapters")
+        expect(page.locator("#adapters-list, #adapters-notice")).not_to_have_text(["", ""], timeout=30_000)
         tab.close()
         assert tab.complaints == []
         assert tab.hosts == {gateway.url.split("/")[2]}
+
+
+def test_the_api_goes_on_while_the_page_is_dead_and_the_page_comes_back(gateway: Gateway) -> None:
+    page = f"{gateway.url}/playground/"
+    body = {"messages": [{"role": "user", "content": "one word after the other " * 4}], "stream": True}
+    with httpx.stream("POST", f"{gateway.url}/m/echo-slow/v1/chat/completions", json=body, timeout=60) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        (replica,) = [one for one in gateway.descendants() if "ServeReplica:app-playground" in " ".join(one.cmdline())]
+        replica.kill()
+        replica.wait(20)
+        asked = {"model": "echo", "messages": [{"role": "user", "content": "still there?"}]}
+        for _ in range(20):
+            whole = httpx.post(f"{gateway.url}/v1/chat/completions", json=asked, timeout=10)
+            assert whole.json()["choices"][0]["message"]["content"] == "still there?"
+        assert list(lines)[-2] == "data: [DONE]"
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            if httpx.get(page, timeout=10).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < deadline, "the page did not come back"
+        time.sleep(0.5)

@@ -149,14 +149,34 @@ class PlaygroundPage:
 
     def answer(self) -> str:
         """The last answer's text as it stands now, without its facts."""
-        return "\n".join(
-            text for text in self.answers.last.locator(".prose").all_inner_texts() if not _is_facts(text)
+        return plain(
+            "\n".join(text for text in self.answers.last.locator(".prose").all_inner_texts() if not _is_facts(text))
         ).strip()
 
     def pick(self, model: str) -> None:
         self.model.click()
         self.page.get_by_role("option", name=re.compile(rf"^\W*{re.escape(model)}( |$)")).click()
         expect(self.model).to_have_value(model)
+
+    def choose(self, *models: str) -> None:
+        """Put these models under Compare."""
+        field = self.page.get_by_label("Models", exact=True)
+        chosen = self.page.locator("#compare-models .token")
+        # A field that has just been shown sets itself to where it begins, once more, a moment later.
+        self.page.wait_for_timeout(500)
+        for count, model in enumerate(models, 1):
+            field.click()
+            self.page.get_by_role("option", name=re.compile(rf"^\W*{re.escape(model)}( |$)")).click()
+            expect(chosen).to_have_count(count)
+        field.press("Escape")
+
+    def edit(self, editor: str, text: str) -> None:
+        """Replace what a code editor holds, as a person pastes: it closes brackets by itself where one types."""
+        content = self.page.locator(f"{editor} .cm-content")
+        content.click()
+        content.press("ControlOrMeta+a")
+        content.press("Delete")
+        self.page.keyboard.insert_text(text)
 
     def offered(self) -> list[str]:
         """Names in the model picker."""
@@ -202,6 +222,11 @@ class PlaygroundPage:
                 kept = 0
                 field.fill(value)
             self.page.wait_for_timeout(100)
+
+
+def plain(shown: str) -> str:
+    """Without the joiners by which the page makes text of tags."""
+    return shown.replace("\u2060", "")
 
 
 def _is_facts(text: str) -> bool:

@@ -59,7 +59,11 @@ def test_a_question_is_edited_and_both_branches_stay(tab: PlaygroundPage, house:
     assert tab.ask("three") == "three"
     assert contents(house) == ["one", "one", "two <b>&amp;</b>", "two <b>&amp;</b>", "three"]
     # An edit hands back what the page showed: nothing of it is changed by that.
-    edit(tab, 1, "two &lt;b>&amp;amp;&lt;/b> again")
+    tab.page.get_by_label("Edit").nth(1).click()
+    field = tab.page.locator("#chat textarea")
+    field.press("End")
+    field.press_sequentially(" again")
+    tab.page.get_by_label("Submit").click()
     expect(tab.facts).to_have_count(2)
     assert contents(house) == ["one", "one", "two <b>&amp;</b> again"]
     # An answer that is made anew keeps the old one.
@@ -269,13 +273,22 @@ def test_keys_do_what_the_page_says(tab: PlaygroundPage, house: House):
 
 def test_mathematics_code_and_tables_are_set(tab: PlaygroundPage):
     tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    tab.ask("$$a<b^2$$ and \\(x_1\\) for $5 and $6\n\n```python\nprint(1 < 2)\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |")
+    tab.ask(
+        "$$a<b^2$$ and \\(x_1\\) for $5 and $6 <b>\n\n"
+        "```html\n<b>1 < 2</b> &amp;\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+    )
     answer = tab.answers.last
     expect(answer.locator(".katex")).to_have_count(2)
     expect(answer.locator(".katex-error")).to_have_count(0)
     expect(answer).to_contain_text("for $5 and $6")
+    expect(answer.locator("b")).to_have_count(0)
     expect(answer.locator("table td")).to_have_text(["1", "2"])
     answer.locator("pre").hover()
     answer.get_by_title("copy", exact=True).first.click()
-    assert tab.page.evaluate("navigator.clipboard.readText()").strip() == "print(1 < 2)"
+    assert tab.page.evaluate("navigator.clipboard.readText()").strip() == "<b>1 < 2</b> &amp;"
+    answer.get_by_label("Copy message").click()
+    assert "$6 <b>\n\n```html\n<b>1 < 2</b>" in tab.page.evaluate("navigator.clipboard.readText()")
+    answer.locator("pre").click(click_count=3)
+    tab.page.keyboard.press("ControlOrMeta+c")
+    assert "\u2060" not in tab.page.evaluate("navigator.clipboard.readText()")
     assert tab.facts.last.inner_text().endswith("quick")

@@ -124,24 +124,6 @@ def test_regenerate_asks_the_same_again_and_a_new_chat_forgets(tab: PlaygroundPa
     assert [message["content"] for message in house.asked[-1][1]["messages"]] == ["anew"]
 
 
-def test_scripts_and_images_in_prompts_and_answers_do_nothing(tab: PlaygroundPage):
-    attacks = [
-        "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">",
-        "![pixel](http://203.0.113.7/pixel.png) and ![ref][there]\n\n[there]: http://203.0.113.7/ref.png",
-        "`` ` <img src=http://203.0.113.7/span.png> ``` ` <iframe src=http://203.0.113.7/></iframe>",
-        "    ```\n<img src=http://203.0.113.7/in.png>\n    ```\n\n> ~~~\n<svg onload=\"document.title='broken'\">",
-        "[click](javascript:document.title='broken') &#60;img src=x&#62; <style>body{display:none}</style>",
-    ]
-    for attack in attacks:
-        tab.ask(attack)
-        # The echo says it again, so that both bubbles hold it.
-    tab.page.wait_for_timeout(300)
-    assert tab.page.title() == "Model playground"
-    assert tab.page.locator("#chat .prose").locator("img, script, iframe, svg[onload], style").count() == 0
-    assert tab.page.locator("#chat a[href^='javascript']").count() == 0
-    assert "<script>" in tab.questions.first.inner_text()
-
-
 def test_a_locked_gateway_asks_for_a_key_and_takes_the_right_one(browser: Browser, locked_house: House):
     tab = PlaygroundPage.tab(browser, f"{locked_house.base_url}/playground").open(models=False)
     expect(tab.notice).to_have_text("This gateway needs a key. Enter yours under API key.")
@@ -173,30 +155,3 @@ def test_failures_are_told_in_words_and_the_page_goes_on(tab: PlaygroundPage):
     assert tab.answer().startswith("this")
     tab.pick("quick")
     assert tab.ask("fine again") == "fine again"
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1200, "dark")])
-def test_the_page_fits_its_screen(browser: Browser, playground_url: str, width: int, scheme: str):
-    tab = PlaygroundPage.tab(
-        browser, playground_url, width=width, height=800, scheme="dark" if scheme == "dark" else "light"
-    )
-    tab.open()
-    tab.ask("```\n" + "a_line_that_is_longer_than_a_telephone_is_wide " * 4 + "\n```\n" + "w" * 120)
-    tab.open_settings()
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-    for part in (tab.prompt, tab.send_button, tab.model):
-        box = part.bounding_box()
-        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
-    tab.close()
-
-
-def test_every_control_has_a_name(tab: PlaygroundPage):
-    tab.open_settings()
-    tab.ask("named")
-    nameless = tab.page.evaluate(
-        """() => [...document.querySelectorAll('input, textarea, select, button')]
-            .filter(one => one.offsetParent && !one.ariaLabel && !one.title)
-            .filter(one => !one.innerText.trim() && !one.labels?.length)
-            .map(one => one.outerHTML.slice(0, 200))"""
-    )
-    assert nameless == []

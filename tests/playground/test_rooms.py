@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, expect
 
 from tests.playground.driver import PlaygroundPage
 from tests.playground.house import on_a_port
@@ -56,15 +57,6 @@ def pick(tab: PlaygroundPage, label: str, option: str) -> None:
     tab.page.get_by_role("option", name=option).click()
 
 
-def edit(editor: Locator, text: str) -> None:
-    """Replace what a code editor holds, as a person pastes: it closes brackets by itself where one types."""
-    content = editor.locator(".cm-content")
-    content.click()
-    content.press("ControlOrMeta+a")
-    content.press("Delete")
-    editor.page.keyboard.insert_text(text)
-
-
 def test_an_answer_is_held_to_a_schema_and_checked(tab: PlaygroundPage, rooms: RoomsHouse) -> None:
     tab.pick("scribe")
     turn_to(tab, "Structured", "#schema-ask")
@@ -85,7 +77,7 @@ def test_an_answer_is_held_to_a_schema_and_checked(tab: PlaygroundPage, rooms: R
     expect(verdict).to_contain_text("Failed:", timeout=20_000)
     expect(verdict).to_contain_text("cut off at its most tokens")
     expect(verdict.get_by_role("listitem")).to_contain_text("not JSON")
-    edit(tab.page.locator("#schema-editor"), '{"type": "objekt"}')
+    tab.edit("#schema-editor", '{"type": "objekt"}')
     ask.click()
     expect(verdict.get_by_role("alert")).to_contain_text("not valid at $.type", timeout=20_000)
     # An engine without grammars says so.
@@ -106,7 +98,7 @@ def test_a_person_plays_the_tool(tab: PlaygroundPage, rooms: RoomsHouse) -> None
     result = tab.page.get_by_label("Result of get_weather")
     expect(result).to_be_visible(timeout=20_000)
     expect(chat).to_contain_text('"unit":"celsius"')
-    expect(chat).to_contain_text("<script>alert(2)</script>")
+    expect(chat).to_contain_text(re.compile("<\u2060?script>alert\\(2\\)<\u2060?/script>"))
     expect(tab.page.locator("#tools-notice")).to_contain_text("get_weather keeps its schema")
     # What the tool says is text too.
     result.fill(f"{HOSTILE} ``` 21 degrees")
@@ -118,7 +110,7 @@ def test_a_person_plays_the_tool(tab: PlaygroundPage, rooms: RoomsHouse) -> None
     assert body["messages"][2]["tool_call_id"] == body["messages"][1]["tool_calls"][0]["id"]
     assert tab.page.locator("#tools-chat img, #tools-chat script").count() == 0
     # A list of tools that is none loses nothing of what was written.
-    edit(tab.page.locator("#tools-editor"), "[1]")
+    tab.edit("#tools-editor", "[1]")
     tab.page.get_by_label("Question for the model").fill("and now?")
     tab.page.locator("#tools-ask").click()
     expect(tab.page.locator("#tools-notice")).to_contain_text('Tool 1 has no "function"', timeout=20_000)
@@ -168,6 +160,16 @@ def test_a_conversation_becomes_a_case_and_its_suite_is_run(tab: PlaygroundPage,
     expect(tab.page.locator("#evaluations-runs")).to_contain_text("my-cases")
     assert rooms.asked[-1][1]["messages"][-1]["content"] == f"say yes {HOSTILE}"
     assert tab.page.locator("#evaluations-detail img, #evaluations-detail script").count() == 0
+    # Its report opens in its place, with the sample that was just added, and can be taken along.
+    tab.page.get_by_role("button", name="Open report").click()
+    report = tab.page.frame_locator("#evaluations-report iframe")
+    expect(report.get_by_role("heading", level=1)).to_contain_text("my-cases", timeout=20_000)
+    expect(report.locator("#figures tbody")).to_contain_text("exact_match")
+    expect(report.locator("#samples")).to_contain_text("say yes")
+    with tab.page.expect_download() as download:
+        tab.page.get_by_role("button", name="Save report").click()
+    assert download.value.suggested_filename.startswith("report-")
+    assert "my-cases" in Path(download.value.path()).read_text()
 
 
 def test_a_run_is_cancelled(tab: PlaygroundPage, rooms: RoomsHouse) -> None:

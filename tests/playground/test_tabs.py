@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
+from gateway.tabs import PageContext, TabOffer
+from tests.playground.conftest import KEY
 from tests.playground.driver import PlaygroundPage
-from tests.playground.house import House
+from tests.playground.house import House, installed_tabs, on_a_port
 
 pytestmark = pytest.mark.slow
 
-ATTACK = (
-    "<script>document.title='broken'</script><img src=http://203.0.113.7/x.png onerror=\"document.title='broken'\"> "
-    "![p](http://203.0.113.7/p.png) ${document.title='broken'} {{value}} <svg onload=\"document.title='broken'\">"
-)
+TEXT = "say a < b"
 
 
-def choose(tab: PlaygroundPage, *models: str) -> None:
-    field = tab.page.get_by_label("Models", exact=True)
-    chosen = tab.page.locator("#compare-models .token")
-    # A field that has just been shown sets itself to where it begins, once more, a moment later.
-    tab.page.wait_for_timeout(500)
-    for count, model in enumerate(models, 1):
-        field.click()
-        tab.page.get_by_role("option", name=re.compile(rf"^\W*{re.escape(model)}( |$)")).click()
-        expect(chosen).to_have_count(count)
-    field.press("Escape")
+def test_a_strangers_tab_stands_beside_ours_and_asks_with_the_persons_key(browser: Browser):
+    def build(context: PageContext) -> None:
+        import gradio as gr
+
+        async def look(model: str, key: str | None) -> str:
+            asked = await context.client.get(f"/v1/models/{model}", (key or "").strip())
+            return f"<p>{context.escape(asked['id'])} {context.escape('<b>')}</p>"
+
+        shown = gr.HTML(label="Of a stranger", elem_id="strange")
+        picked = context.picker(label="Model of the stranger")
+        context.tab.select(look, [picked, context.key], [shown])
+
+    tabs = (*installed_tabs(), TabOffer("strange", "Strange", 15, build))
+    with on_a_port(partial(House, keys=(KEY,), tabs=tabs)) as (url, _):
+        tab = PlaygroundPage.tab(browser, f"{url}/playground").open(models=False)
+        tab.set_key(KEY)
+        expect(tab.model).not_to_have_value("")
+        assert tab.page.get_by_role("tab").all_inner_texts()[:3] == ["Chat", "Strange", "Compare"]
+        tab.turn_to("Strange")
+        expect(tab.page.locator("#strange")).to_have_text("quick <b>")
+        tab.close()
+        assert tab.complaints == []
 
 
-def test_models_are_compared_blind_and_voted_on_and_attacks_do_nothing(tab: PlaygroundPage, house: House):
+def test_models_are_compared_blind_and_voted_on(tab: PlaygroundPage, house: House):
     tab.turn_to("Compare")
-    choose(tab, "quick", "slow")
-    tab.page.get_by_label("Prompt for all", exact=True).fill(ATTACK)
+    tab.choose("quick", "slow")
+    tab.page.get_by_label("Prompt for all", exact=True).fill(TEXT)
     tab.page.get_by_role("button", name="Compare", exact=True).click()
     columns = tab.page.locator("#compare-answers section")
     expect(columns.locator(".facts", has_text="tokens")).to_have_count(2, timeout=30_000)
     assert columns.nth(1).locator("h3").inner_text() == "slow"
     assert "first token" in columns.nth(1).inner_text()
-    assert tab.page.title() == "Model playground"
-    assert columns.locator("img, script, svg").count() == 0
 
     tab.page.get_by_role("button", name="Blind, then vote").click()
     better = tab.page.get_by_role("button", name="A is better")
@@ -56,7 +66,7 @@ def test_models_are_compared_blind_and_voted_on_and_attacks_do_nothing(tab: Play
 
 def test_one_that_fails_stands_beside_one_that_answers(tab: PlaygroundPage):
     tab.turn_to("Compare")
-    choose(tab, "quick", "down")
+    tab.choose("quick", "down")
     tab.page.get_by_label("Prompt for all", exact=True).fill("anyone?")
     tab.page.get_by_role("button", name="Compare", exact=True).click()
     columns = tab.page.locator("#compare-answers section")
@@ -66,7 +76,7 @@ def test_one_that_fails_stands_beside_one_that_answers(tab: PlaygroundPage):
 
 def test_tokens_are_shown_picked_and_branched_from(tab: PlaygroundPage):
     tab.turn_to("Look inside")
-    tab.page.get_by_label("Question to look into").fill(ATTACK)
+    tab.page.get_by_label("Question to look into").fill(TEXT)
     tab.page.get_by_role("button", name="Answer and show certainty").click()
     pieces = tab.page.locator("#inside-answer button.token")
     expect(pieces.first).to_be_visible(timeout=15_000)
@@ -76,19 +86,15 @@ def test_tokens_are_shown_picked_and_branched_from(tab: PlaygroundPage):
     tab.page.get_by_role("button", name="Continue from here").click()
     expect(tab.page.get_by_role("button", name="Continue from here")).to_have_count(0)
     expect(pieces.first).to_be_visible()
-    assert tab.page.title() == "Model playground"
-    assert tab.page.locator("#inside-answer").locator("img, script, svg").count() == 0
 
 
 def test_a_text_is_scored_and_cut_into_tokens(tab: PlaygroundPage):
     tab.turn_to("Look inside")
     tab.turn_to("Prompt likelihood")
-    tab.page.get_by_label("Text to score").fill(ATTACK)
+    tab.page.get_by_label("Text to score").fill(TEXT)
     tab.page.get_by_role("button", name="Score every token").click()
     expect(tab.page.locator("#inside-scores")).to_have_text(re.compile("perplexity"), timeout=15_000)
     tab.turn_to("Tokenizer")
-    tab.page.get_by_label("Text to tokenize").fill(ATTACK)
+    tab.page.get_by_label("Text to tokenize").fill(TEXT)
     tab.page.get_by_role("button", name="Show tokens").click()
     expect(tab.page.locator("#inside-tokens")).to_have_text(re.compile("decodes to the same text"), timeout=15_000)
-    assert tab.page.locator("#inside-tokens, #inside-scores").locator("img, script, svg").count() == 0
-    assert tab.page.title() == "Model playground"

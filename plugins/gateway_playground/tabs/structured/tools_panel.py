@@ -229,7 +229,8 @@ class ToolsPanel:
             if message["role"] == "user":
                 shown.append({"role": "user", "content": self.context.markdown(str(message["content"]))})
             elif message["role"] == "tool":
-                shown.append({"role": "user", "content": f"Result:\n\n{_fenced(str(message['content']), '')}"})
+                result = f"Result:\n\n{_fenced(str(message['content']), '')}"
+                shown.append({"role": "user", "content": self.context.markdown(result)})
             else:
                 calls = [
                     ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
@@ -244,7 +245,7 @@ class ToolsPanel:
             shown.append({"role": "assistant", "content": self.context.markdown(said.text) or "*It said nothing.*"})
         for call in said.calls:
             content = f"Calls {_fenced(call.name, '')}\n\nwith\n\n{_fenced(call.arguments, 'json')}"
-            shown.append({"role": "assistant", "content": content})
+            shown.append({"role": "assistant", "content": self.context.markdown(content)})
         return shown
 
 
