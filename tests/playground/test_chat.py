@@ -286,7 +286,7 @@ def test_mathematics_code_and_tables_are_set(tab: PlaygroundPage):
     answer.locator("pre").hover()
     answer.get_by_title("copy", exact=True).first.click()
     assert tab.page.evaluate("navigator.clipboard.readText()").strip() == "<b>1 < 2</b> &amp;"
-    answer.get_by_label("Copy message").click()
+    tab.page.get_by_label("Copy message").last.click()
     assert "$6 <b>\n\n```html\n<b>1 < 2</b>" in tab.page.evaluate("navigator.clipboard.readText()")
     answer.locator("pre").click(click_count=3)
     tab.page.keyboard.press("ControlOrMeta+c")

@@ -33,6 +33,7 @@ def test_a_strangers_tab_stands_beside_ours_and_asks_with_the_persons_key(browse
     tabs = (*installed_tabs(), TabOffer("strange", "Strange", 15, build))
     with on_a_port(partial(House, keys=(KEY,), tabs=tabs)) as (url, _):
         tab = PlaygroundPage.tab(browser, f"{url}/playground").open(models=False)
+        expect(tab.notice).to_contain_text("needs a key")
         tab.set_key(KEY)
         expect(tab.model).not_to_have_value("")
         assert tab.page.get_by_role("tab").all_inner_texts()[:3] == ["Chat", "Strange", "Compare"]
