@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +105,36 @@ def write_tasks(folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(whole))
 
 
-def evaluate(url: str, model: str, tasks: Path, folder: Path) -> Samples:
-    """Run `lm_eval` to its end. Returns what it logged of each sample, by task."""
+IN_TURN = """
+import json, sys
+from lm_eval.__main__ import cli_evaluate
+for line in sys.stdin:
+    sys.argv = ["lm_eval", *json.loads(line)]
+    cli_evaluate()
+"""
+"""Its command line, once for each line of arguments: most of a short run's time is its imports."""
+
+
+def evaluate(url: str, tasks: Path, folders: Mapping[str, Path]) -> None:
+    """Run `lm_eval` to its end for each model, into its folder."""
+    cache = next(iter(folders.values())) / "cache"
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1",
-               "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_CACHE": str(folder / "cache")}  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "lm_eval", "run", "--model", "local-completions", "--model_args",
+               "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_CACHE": str(cache)}  # fmt: skip
+    asked = [
+        ["run", "--model", "local-completions", "--model_args",
          f"base_url={url}/v1/completions,model={model},num_concurrent=4,max_retries=2", "--tasks", *TASKS,
-         "--include_path", str(tasks), "--output_path", str(folder), "--log_samples", "--seed", "1234"],
-        capture_output=True, text=True, timeout=240, env={**os.environ, **offline},
+         "--include_path", str(tasks), "--output_path", str(folder), "--log_samples", "--seed", "1234"]
+        for model, folder in folders.items()
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN], input="".join(json.dumps(each) + "\n" for each in asked),
+        capture_output=True, text=True, timeout=280, env={**os.environ, **offline},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+def logged(folder: Path) -> Samples:
+    """What `lm_eval` logged of each sample, by task."""
     samples: dict[str, list[dict[str, Any]]] = {}
     for name in TASKS:
         (path,) = folder.rglob(f"samples_{name}_*.jsonl")
@@ -151,10 +169,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def evaluated(gateway: Gateway, tasks: Path, folders: dict[str, Path]) -> dict[str, Samples]:
     """Every engine's samples."""
-    # Together: most of a run's time is its imports.
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda model: evaluate(gateway.url, model, tasks, folders[model]), ENGINES)
-        return dict(zip(ENGINES, found, strict=True))
+    evaluate(gateway.url, tasks, folders)
+    return {model: logged(folder) for model, folder in folders.items()}
 
 
 @pytest.fixture(scope="module")
@@ -217,21 +233,18 @@ def test_the_three_engines_agree(evaluated: dict[str, Samples]) -> None:
 
 @pytest.fixture(scope="module")
 def ours(gateway: Gateway, tasks: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Samples]]:
-    """What our harness makes of the very same files, on one of the engines: results and samples by task."""
-    found: dict[str, tuple[Any, Samples]] = {}
+    """What our harness makes of the very same files, in the same words, on one of the engines: results and samples by
+    task."""
     folder = tmp_path_factory.mktemp("ours")
-    for name in TASKS:
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway", "eval", "run", str(tasks / f"{name}.yaml"), "--model", SAME,
-             "--base-url", gateway.url, "--output", str(folder / name), "--concurrency", "4"],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-4000:]
-        (results,) = (folder / name).rglob("results_*.json")
-        (path,) = (folder / name).rglob(f"samples_{name}_*.jsonl")
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        found[name] = (json.loads(results.read_text())["results"][name], {name: rows})
-    return found
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "eval", "run", "--tasks", ",".join(TASKS), "--include_path", str(tasks),
+         "--model", SAME, "--base_url", gateway.url, "--output_path", str(folder), "--concurrency", "4", "--no-cache"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    (results,) = folder.rglob("results_*.json")
+    figures = json.loads(results.read_text())["results"]
+    return {name: (figures[name], {name: samples}) for name, samples in logged(folder).items()}
 
 
 @pytest.mark.parametrize("task", TASKS)

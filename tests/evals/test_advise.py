@@ -106,14 +106,14 @@ def test_what_is_wrong_is_said(
 
 @pytest.mark.slow
 def test_candidates_of_a_config_in_a_gateway_started_for_them(suite_file: Any, tmp_path: Path) -> None:
-    rows = [{"text": f"row {number}", "target": f"row {number}"} for number in range(12)]
+    rows = [{"text": f"row {number}", "target": f"row {number}"} for number in range(4)]
     suite = suite_file(generation(), rows={"repeat.jsonl": rows})
     config = tmp_path / "models.yaml"
-    models = {"quick": {"backend": "echo"}, "slow": {"backend": "echo", "options": {"delay_ms": 30}},
+    models = {"quick": {"backend": "echo"}, "slow": {"backend": "echo", "options": {"first_delay_ms": 2500}},
               "other": {"backend": "no-such-backend"}}  # fmt: skip
     routes = {"any": {"targets": ["quick", "other"]}}
     config.write_text(yaml.safe_dump({"server": {"api_keys": ["secret"]}, "models": models, "routes": routes}))
-    aims = ("--min-score", 0.9, "--max-latency", 0.15, "--max-memory", 4)
+    aims = ("--min-score", 0.9, "--max-latency", 2, "--max-memory", 4)
     places = ("--config", config, "-o", tmp_path / "out", "--plot", tmp_path / "front.html", "--json")
     done = invoke("advise", "--suite", suite, "-m", "quick", "-m", "slow", *aims, *places)
     assert done.exit_code == 0, done.output
