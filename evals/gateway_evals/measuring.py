@@ -68,18 +68,20 @@ def measure(run: TaskRun, seed: int) -> TaskResult:
         # A row that names no source is one of its own.
         groups = [run.groups.get(doc_id) or f"row {doc_id}" for doc_id, _ in scored] if run.groups else None
         for spec in run.task.spec.metrics:
+            metric = run.judge.metrics[spec.metric]
+            told = spec.higher_is_better
+            higher = bool(getattr(metric, "higher_is_better", True)) if told is None else told
             if not scores:
-                figures.append(Figure(spec.metric, name, None, None, spec.higher_is_better))
+                figures.append(Figure(spec.metric, name, None, None, higher))
                 continue
             try:
-                metric = run.judge.metrics[spec.metric]
                 found, values = _apply(metric, scores, spec.settings, seed, groups)
             except (KeyError, TypeError, ValueError) as error:
                 raise EvaluationError(
                     f"{run.task.where}: metric {spec.metric!r} cannot read this task's answers: "
                     + (f"its scorer gives no {error}" if isinstance(error, KeyError) else str(error))
                 ) from error
-            figures += [Figure(key, name, value, error, spec.higher_is_better) for key, value, error in found]
+            figures += [Figure(key, name, value, error, higher) for key, value, error in found]
             for (doc_id, _), value in zip(scored, values, strict=bool(values)):
                 each[name][doc_id][spec.metric] = value
     return TaskResult(run, figures, each, unanswered)

@@ -72,7 +72,8 @@ class MetricSpec(BaseModel):
     metric: str
     aggregation: str | None = None
     """How samples become one number. A metric knows one way; another name is an error."""
-    higher_is_better: bool = True
+    higher_is_better: bool | None = None
+    """Default: as the metric says of itself."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -282,10 +283,7 @@ class TaskSpec(Strict):
         """The task's metrics, or those its output type has by default."""
         if self.metric_list:
             return self.metric_list
-        return [
-            MetricSpec(metric=name, higher_is_better="perplexity" not in name and name != "bits_per_byte")
-            for name in _DEFAULT_METRICS[self.output_type]
-        ]
+        return [MetricSpec(metric=name) for name in _DEFAULT_METRICS[self.output_type]]
 
     @property
     def stops(self) -> list[str]:

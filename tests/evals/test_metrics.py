@@ -31,6 +31,14 @@ def test_ours_are_evaluate_metrics_that_keep_data_in_memory() -> None:
         assert made.keep_in_memory
 
 
+def test_errors_and_perplexities_are_better_when_lower() -> None:
+    lower = {name for name in METRICS if not metric(name).higher_is_better}
+    assert lower == {
+        "brier_score", "ece", "ter", "wer", "cer",
+        "perplexity", "word_perplexity", "byte_perplexity", "token_perplexity", "bits_per_byte",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["acc", "acc_norm"])
 def test_accuracy_is_scikit_learns(name: str) -> None:
     made = metric(name)

@@ -92,6 +92,14 @@ def test_multiple_choice_by_log_likelihood(suite_file: Any, echo_url: str) -> No
     assert files(path, "journal") == [], "all of it stands in the samples"
 
 
+def test_a_metric_knows_its_better_direction_unless_the_task_says(suite_file: Any, echo_url: str) -> None:
+    asked = [{"metric": "acc"}, {"metric": "ece"}, {"metric": "brier_score", "higher_is_better": True}]
+    path = suite_file(CHOICE | {"metric_list": asked}, rows={"pick.jsonl": PICKS})
+    assert run(path, echo_url).exit_code == 0
+    told = json.loads(files(path, "results")[0].read_text())["higher_is_better"]["pick"]
+    assert told == {"acc": True, "ece": False, "brier_score": True}
+
+
 def test_generation_filters_and_answers_that_are_not_there(suite_file: Any, echo_url: str) -> None:
     task = generation(
         filter_list=[

@@ -57,6 +57,7 @@ class AccuracyBytes(Accuracy):
 class BrierScore(LocalMetric):
     """Mean squared distance of the choices' probabilities from what is right, summed over choices (`brier_score`)."""
 
+    higher_is_better = False
     features_ = PROBABILITIES
     reads = "probabilities"
     aggregation = "brier_score"
@@ -75,6 +76,7 @@ class BrierScore(LocalMetric):
 class CalibrationError(LocalMetric):
     """Expected calibration error (`ece`): how far confidence is from accuracy, in bins of equal width."""
 
+    higher_is_better = False
     features_ = PROBABILITIES
     reads = "probabilities"
     aggregation = "ece"

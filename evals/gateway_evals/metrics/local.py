@@ -46,6 +46,8 @@ class LocalMetric(evaluate.Metric):
     """lm-eval's name of how samples become one number."""
     corpus: ClassVar[bool] = False
     """True: the whole is not the mean over `each`; its standard error comes by bootstrap."""
+    higher_is_better: ClassVar[bool] = True
+    """What a task that does not say means."""
     output_types: ClassVar[tuple[str, ...]] = GENERATION
     """Tasks whose answers it can read."""
     others: ClassVar[Mapping[str, type[LocalMetric]]] = {}

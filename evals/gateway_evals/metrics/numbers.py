@@ -18,6 +18,7 @@ ROLLING = ("loglikelihood_rolling",)
 class _Weighted(LocalMetric):
     """A function of the log-likelihood of all texts over the length of all texts."""
 
+    higher_is_better = False
     features_ = NUMBERS
     reads = "loglikelihood"
     corpus = True
@@ -73,6 +74,7 @@ class TokenPerplexity(_Weighted):
 class Perplexity(LocalMetric):
     """Of continuations (`perplexity`): exp of minus the mean log-likelihood of a whole text, as in lm-eval."""
 
+    higher_is_better = False
     features_ = NUMBERS
     reads = "loglikelihood"
     aggregation = "perplexity"

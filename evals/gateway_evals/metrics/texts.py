@@ -151,6 +151,7 @@ class ChrfPlusPlus(Chrf):
 class TranslationEdits(LocalMetric):
     """Translation edit rate, 0 is best, 100 is as many edits as words (`ter`), by sacrebleu."""
 
+    higher_is_better = False
     features_ = TEXTS
     aggregation = "ter"
     corpus = True
@@ -200,6 +201,7 @@ class RougeLsum(_Rouge):
 class WordErrors(LocalMetric):
     """Word error rate over all words (`wer`), by jiwer: edits per word of the right text; the nearest of several."""
 
+    higher_is_better = False
     features_ = TEXTS
     aggregation = "wer"
     corpus = True
