@@ -104,6 +104,7 @@ def _add_suites(app: FastAPI) -> None:
                 "name": each.name,
                 "description": each.suite.description if each.suite else "",
                 "licence": each.suite.licence if each.suite else "",
+                "questions": each.suite.questions if each.suite else None,
                 "minutes": each.suite.minutes if each.suite else None,
                 "tasks": [{"task": task.task, "title": task.shown} for task in each.suite.tasks] if each.suite else [],
                 "own": each.own,
