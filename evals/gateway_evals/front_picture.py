@@ -34,10 +34,8 @@ def draw(advice: Advice, title: str, path: Path) -> None:
         _, right = axes.get_xlim()
         axes.set_xlim(0, max(right, (most or 0) * 1.05) * 1.12)
     figure.axes[0].set_ylabel("score")
-    figure.text(
-        0.995, 0.005, "filled: passes · hollow: does not · line: Pareto front · dashed: limits · bars: 95 %",
-        ha="right", va="bottom", fontsize=7, color=_GREY,
-    )  # fmt: skip
+    legend = "filled: passes · hollow: does not · line: Pareto front · dashed: limits · bars: 95 %"
+    figure.supxlabel(legend, fontsize=8, color=_GREY)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png")
@@ -57,7 +55,8 @@ def _panel(axes: Any, advice: Advice, cost: str) -> None:
                   markerfacecolor=color if each.passes else "white", zorder=3)  # fmt: skip
         axes.annotate(
             f"{each.model}{' ✓' if chosen else ''}", (x, each.score), xytext=(7, 7), textcoords="offset points",
-            fontsize=9, fontweight="bold" if chosen else "normal",
+            fontsize=9, fontweight="bold" if chosen else "normal", zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )  # fmt: skip
     axes.grid(visible=True, color="#e4e6ea", linewidth=0.6)
     axes.set_axisbelow(True)
