@@ -101,6 +101,24 @@ def test_paired_bootstrap() -> None:
     assert same == 1.0
 
 
+def test_few_groups_are_held_against_a_regression_with_students_t() -> None:
+    generator = np.random.default_rng(8)
+    groups = [number // 8 for number in range(40)]
+    differences = generator.normal(0.1, 0.5, 40) + np.repeat(generator.normal(0, 0.2, 5), 8)
+    found = compare_pairs([0.0] * 40, list(differences), groups)
+    model = sm.OLS(differences, np.ones(40)).fit(
+        cov_type="cluster", cov_kwds={"groups": np.asarray(groups)}, use_t=True
+    )
+    assert (found.test, found.groups) == ("clustered", 5)
+    assert found.p_value == pytest.approx(model.pvalues[0])
+    assert found.interval is not None
+    assert (found.interval.low, found.interval.high) == pytest.approx(tuple(model.conf_int()[0]))
+    # Five groups that agree: a bootstrap of them would never draw a zero, and be sure.
+    agreeing = compare_pairs([0.0] * 40, [0.1 * (1 + group) for group in groups], groups)
+    assert agreeing.p_value is not None
+    assert agreeing.p_value > 0.01 > paired_bootstrap([0.0] * 40, [0.1 * (1 + group) for group in groups], groups)[1]
+
+
 def test_effect_sizes() -> None:
     differences = [b - a for a, b in zip(SLEEP_1, SLEEP_2, strict=True)]
     effect, interval = effect_size(differences)

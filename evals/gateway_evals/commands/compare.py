@@ -11,6 +11,7 @@ from gateway_evals.commands.shared import AsJson, console, errors, print_json
 
 if TYPE_CHECKING:
     from gateway_evals.compare import ComparedMetric, Comparison
+    from gateway_evals.statistics import Interval
 
 Reference = Annotated[
     str,
@@ -48,11 +49,12 @@ def compare(
 def _print(found: Comparison) -> None:
     from gateway.console import table
 
-    percent = f"{found.level:.0%}"
-    columns = ["task", "metric", found.first.model, found.second.model, "difference", percent, "p", "p (Holm)"]
-    columns += ["effect", "visible from", "n", "verdict"]
+    alpha, percent = 1 - found.level, f"{found.level:.0%}"
+    columns = ["task", "metric", found.first.model, found.second.model, "difference", percent, "p (Holm)", "verdict"]
     title = f"{found.second.model} against {found.first.model}"
-    table(title, columns, [_cells(row, 1 - found.level) for row in found.rows])
+    table(title, columns, [_verdict(row, alpha) for row in found.rows])
+    columns = ["task", "metric", "samples", "test", "p", "effect", f"its {percent}", "visible from"]
+    table("how surely", columns, [_surely(row) for row in found.rows if row.paired is not None])
     for row in found.rows:
         if any(row.alone):
             console().print(
@@ -63,26 +65,31 @@ def _print(found: Comparison) -> None:
             )
 
 
-def _cells(row: ComparedMetric, alpha: float) -> list[str]:
+def _named(row: ComparedMetric) -> list[str]:
+    name = row.metric if row.filter == "none" else f"{row.metric} ({row.filter})"
+    return [row.task, f"{name} {'↑' if row.higher_is_better else '↓'}"]
+
+
+def _verdict(row: ComparedMetric, alpha: float) -> list[str]:
     pair = row.paired
-    cells = [row.task, f"{row.key} {'↑' if row.higher_is_better else '↓'}", _number(row.first), _number(row.second)]
+    cells = [*_named(row), _number(row.first), _number(row.second)]
     if pair is None:
-        return [*cells, "", "", "", "", "", "", "", row.verdict(alpha)]
-    interval = f"{pair.interval.low:+.4f} … {pair.interval.high:+.4f}" if pair.interval else "-"
-    effect = _number(pair.effect)
-    if pair.effect_interval:
-        effect += f" ({pair.effect_interval.low:.2f} … {pair.effect_interval.high:.2f})"
-    return [
-        *cells,
-        f"{pair.difference:+.4f}",
-        interval,
-        f"{_number(pair.p_value)} {pair.test}",
-        _number(row.adjusted_p),
-        effect,
-        _number(pair.detectable),
-        str(pair.count) if pair.groups is None else f"{pair.count} in {pair.groups} groups",
-        row.verdict(alpha),
-    ]
+        return [*cells, "", "", "", row.verdict(alpha)]
+    cells += [f"{pair.difference:+.4f}", _interval(pair.interval, "+.4f"), _number(row.adjusted_p)]
+    return [*cells, row.verdict(alpha)]
+
+
+def _surely(row: ComparedMetric) -> list[str]:
+    pair = row.paired
+    if pair is None:
+        return []
+    samples = str(pair.count) if pair.groups is None else f"{pair.count} in {pair.groups} groups"
+    cells = [*_named(row), samples, pair.test, _number(pair.p_value), _number(pair.effect)]
+    return [*cells, _interval(pair.effect_interval, ".2f"), _number(pair.detectable)]
+
+
+def _interval(interval: Interval | None, digits: str) -> str:
+    return "-" if interval is None else f"{interval.low:{digits}} … {interval.high:{digits}}"
 
 
 def _number(value: float | None) -> str:

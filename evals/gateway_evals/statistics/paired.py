@@ -17,6 +17,9 @@ from typing import Any, cast
 from gateway_evals.statistics.errors import error_of_mean, mean
 from gateway_evals.statistics.intervals import ROUNDS, Interval
 
+FEW_GROUPS = 20
+"""Draws of fewer groups than this say less than they seem to: Student's t over groups stands in for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairedResult:
@@ -30,10 +33,10 @@ class PairedResult:
     difference: float
     stderr: float | None
     interval: Interval | None
-    """Of the difference, by paired bootstrap."""
+    """Of the difference, by paired bootstrap; over few groups by Student's t."""
     p_value: float | None
     test: str
-    """`mcnemar` for zeros and ones without groups, else `bootstrap`."""
+    """`mcnemar` for zeros and ones without groups, `clustered` over few groups, else `bootstrap`."""
     effect: float | None
     """Cohen's d of the differences: their mean over their standard deviation. None where all differ by the same."""
     effect_interval: Interval | None
@@ -68,6 +71,8 @@ def compare_pairs(
         effect, effect_range = effect_size(differences, groups, seed=seed, level=level, rounds=rounds)
     if groups is None and all(value in (0, 1) for value in (*first, *second)):
         p_value, test = mcnemar(losses, wins), "mcnemar"
+    if groups is not None and error is not None and len(set(groups)) < FEW_GROUPS:
+        (interval, p_value), test = clustered_test(mean(differences), error, len(set(groups)), level), "clustered"
     return PairedResult(
         count=len(differences),
         groups=None if groups is None else len(set(groups)),
@@ -94,6 +99,18 @@ def mcnemar(only_first: int, only_second: int) -> float:
     from scipy.stats import binomtest
 
     return float(cast("Any", binomtest(min(only_first, only_second), count, 0.5)).pvalue)
+
+
+def clustered_test(difference: float, error: float, groups: int, level: float = 0.95) -> tuple[Interval, float]:
+    """Interval of a mean difference with this cluster-robust error, and its two-sided p: Student's t, G-1 degrees."""
+    from scipy.stats import t
+
+    student = cast("Any", t)
+    half = error * float(student.ppf((1 + level) / 2, groups - 1))
+    p_value = (
+        1.0 if difference == 0 else 0.0 if error == 0 else 2 * float(student.sf(abs(difference / error), groups - 1))
+    )
+    return Interval(difference - half, difference + half, level, "clustered"), p_value
 
 
 def paired_bootstrap(
