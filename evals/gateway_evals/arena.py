@@ -81,14 +81,16 @@ async def battle(
     free = asyncio.Semaphore(concurrency)
     battles: Counter[Battle] = Counter()
     counts: Counter[str] = Counter()
+    problems: list[str] = []
 
     async def one(first: str, second: str, place: tuple[str, int]) -> None:
         question, ours = said[first][place]
         async with free:
             try:
                 found = await compare(client, judge, question, ours, said[second][place][1], settings)
-            except SampleFailed:
+            except SampleFailed as error:
                 counts["failed"] += 1
+                problems.append(error.message)
                 return
         counts["judged"] += 1
         counts["agreed"] += found.agrees
@@ -99,6 +101,8 @@ async def battle(
     async with asyncio.TaskGroup() as group:
         for pair in pairs:
             group.create_task(one(*pair))
+    if counts["failed"] == len(pairs):
+        raise EvaluationError(f"no pair was judged; the first one: {problems[0]}")
     return Arena(
         strengths(battles, seed=seed), counts["judged"], counts["agreed"], counts["unreadable"], counts["failed"]
     )

@@ -73,6 +73,17 @@ def test_a_server_that_tells_no_memory(tmp_path: Path) -> None:
         advise(results, Limits(max_memory_gib=1))
 
 
+def test_a_finished_run_is_judged_again_without_measuring(tmp_path: Path) -> None:
+    for name, share, memory in (("small", 0.4, 2**30), ("large", 0.9, 2**32)):
+        write_long_run(tmp_path / name, name, 100, 7, share=share, memory=memory)
+    told = json.loads(invoke("advise", "--run", "last", "-o", tmp_path, "--min-score", 0.7, "--json").stdout)
+    assert (told["advice"], [each["model"] for each in told["models"]]) == ("large", ["small", "large"])
+    none = invoke("advise", "--run", "last", "-o", tmp_path, "--min-score", 0.7, "-m", "small")
+    assert (none.exit_code, "no model passes" in none.stdout, "below 0.7" in none.stdout) == (1, True, True)
+    nobody = invoke("advise", "--run", "last", "-o", tmp_path, "--min-score", 0.7, "-m", "nobody")
+    assert (nobody.exit_code, "has none of the models nobody" in nobody.stderr) == (2, True)
+
+
 def test_a_picture_of_the_front(measured: list[SavedResult], tmp_path: Path) -> None:
     advice = advise(measured, Limits(max_latency_s=1.5, max_memory_gib=3, min_score=0.5))
     draw(advice, "tried", tmp_path / "deep" / "front.png")
@@ -88,6 +99,7 @@ def test_a_picture_of_the_front(measured: list[SavedResult], tmp_path: Path) -> 
     ("arguments", "code", "expected"),
     [
         ((), 3, "say what is enough: --min-score, --max-latency, --max-memory"),
+        (("--min-score", "0.5", "--run", "last"), 3, "name a --suite to measure, or a --run that is finished"),
         (("--min-score", "0.5", "--plot", "front.svg"), 3, "a .png or an .html file"),
         (("--min-score", "0.5", "--suite", "nothing"), 3, "no suite 'nothing'"),
         (("--min_score", "0.5", "--base_url", "http://127.0.0.1:9"), 2, "nothing answers at http://127.0.0.1:9"),

@@ -36,17 +36,24 @@ def results(folder: Path, model: str, answers: list[str]) -> Path:
     return path
 
 
-def judging(always: str | None = None) -> Any:
+def judging(always: str | None = None, status: int = 200) -> Any:
     async def models(request: Request) -> JSONResponse:
         return JSONResponse({"data": [{"id": "judge"}]})
 
     async def chat(request: Request) -> JSONResponse:
-        prompt = (await request.json())["messages"][0]["content"]
+        asked = await request.json()
+        if "structured_outputs" in asked:
+            return said(asked["structured_outputs"]["choice"][1])
+        prompt = asked["messages"][0]["content"]
         found = re.search(r"\[Answer A\]\n(.*?)\n\n\[Answer B\]\n(.*?)\n\nReply", prompt, re.DOTALL)
         assert found
         first, second = len(found[1]), len(found[2])
         told = always or ("[[A]]" if first > second else "[[B]]" if second > first else "[[tie]]")
-        return JSONResponse({"choices": [{"index": 0, "message": {"content": told}, "finish_reason": "stop"}]})
+        return said(told)
+
+    def said(text: str) -> JSONResponse:
+        body = {"choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]}
+        return JSONResponse(body, status)
 
     return Starlette(routes=[Route("/v1/models", models), Route("/v1/chat/completions", chat, methods=["POST"])])
 
@@ -71,6 +78,12 @@ def test_what_the_order_decides_is_a_tie_and_what_cannot_be_read_no_battle(tmp_p
     assert (told["agreement"], {row["ties"] for row in told["ranking"]}) == (0.0, {QUESTIONS})
     told = json.loads(invoke("arena", *paths, "--judge", "judge", "--base-url", serve(judging("Hm.")), "--json").stdout)
     assert (told["agreement"], told["unreadable"], told["ranking"]) == (None, QUESTIONS, [])
+    # What it may say is a verdict each time, here always the same one.
+    guided = ("--judge", "judge", "--base-url", serve(judging("Hm.")), "--guided", "--json")
+    told = json.loads(invoke("arena", *paths, *guided).stdout)
+    assert (told["unreadable"], {row["ties"] for row in told["ranking"]}) == (0, {QUESTIONS})
+    failing = invoke("arena", *paths, "--judge", "judge", "--base-url", serve(judging(status=400)))
+    assert (failing.exit_code, "no pair was judged; the first one: 400" in failing.output) == (2, True)
     one = invoke("arena", paths[0], "--judge", "judge", "--base-url", serve(judging()))
     assert (one.exit_code, "two or more models" in one.output) == (2, True)
     nobody = invoke("arena", *paths, "--judge", "judy", "--base-url", serve(judging()))

@@ -44,6 +44,8 @@ GRADE = """You are an impartial judge. How good is the answer to the question? {
 Reply with a grade from 1 (useless) to 5 (perfect) in double brackets, such as [[3]], and nothing else."""
 
 Verdict = Literal["first", "second", "tie"]
+VERDICTS = ("[[A]]", "[[B]]", "[[tie]]")
+GRADES = tuple(f"[[{number}]]" for number in range(1, 6))
 
 
 class JudgeSettings(BaseModel):
@@ -58,6 +60,8 @@ class JudgeSettings(BaseModel):
     """pairwise: the other answer, as a column or template; default: the task's target."""
     rubric: str = "Judge by how correct, helpful and clear it is."
     max_tokens: int = Field(default=16, ge=1)
+    guided: bool = False
+    """The judge can say nothing but a verdict (`structured_outputs`): also a small one is read then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +113,23 @@ async def compare(
     said: list[Verdict | None] = []
     for first, second in ((ours, other), (other, ours)):
         prompt = PAIR.format(rubric=settings.rubric, question=question, first=first, second=second)
-        said.append(verdict(await say(client, model, prompt, settings)))
+        said.append(verdict(await say(client, model, prompt, settings, VERDICTS)))
     turned: dict[Verdict | None, Verdict | None] = {"first": "second", "second": "first", "tie": "tie", None: None}
     return Comparison(said[0], turned[said[1]])
 
 
-async def say(client: GatewayClient, model: ServedModel, prompt: str, settings: JudgeSettings) -> str:
-    """The judge's words, greedily. Raises SampleFailed."""
-    payload = {
+async def say(
+    client: GatewayClient, model: ServedModel, prompt: str, settings: JudgeSettings, choices: Sequence[str]
+) -> str:
+    """The judge's words, greedily; one of `choices` where it is guided. Raises SampleFailed."""
+    payload: dict[str, Any] = {
         "model": model.name,
         "messages": [{"role": "user", "content": prompt}],
         "temperature": 0,
         "max_tokens": settings.max_tokens,
     }
+    if settings.guided:
+        payload["structured_outputs"] = {"choice": list(choices)}
     answer = await client.post(f"{model.url}/chat/completions", payload)
     try:
         text: Any = choices_of(answer, 1)[0]["message"]["content"]
@@ -179,7 +187,7 @@ class JudgeScorer:
     ) -> Score:
         right = sample.targets[0]
         prompt = GRADE.format(rubric=self._settings.rubric, question=asked, right=right, first=output.text)
-        value = grade(await say(client, model, prompt, self._settings))
+        value = grade(await say(client, model, prompt, self._settings, GRADES))
         answers = {"answer": output.text, "score": 0.5 if value is None else (value - 1) / 4, "grade": value}
         return Score(answers, list(sample.targets), value is not None)
 

@@ -19,7 +19,14 @@ _TEXT = {"chat", "completions"}
 
 
 def advise(
-    suite: Annotated[str, typer.Option("--suite", help="A suite's YAML file, or a name of `gateway eval ls`.")],
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", help="A suite's YAML file, or a name of `gateway eval ls`.", show_default=False),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="Judge a finished run (its id or `last`) instead of measuring.", show_default=False),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option("--model", "-m", help="A candidate; again for more.", show_default="all that answer with text"),
@@ -68,30 +75,36 @@ def advise(
     """Measure candidates and name the smallest within all limits. Ends with 1 where none is."""
     import asyncio
 
-    from gateway_evals import advising
+    from gateway_evals import advising, saved
     from gateway_evals.choosing import choose_suite
-    from gateway_evals.errors import SuiteError
+    from gateway_evals.errors import EvaluationError, SuiteError
     from gateway_evals.evaluation import EvaluationPlan
 
     if max_latency is None and max_memory is None and min_score is None:
         fail("say what is enough: --min-score, --max-latency, --max-memory, or several of them", as_json, USAGE)
     if plot is not None and plot.suffix.lower() not in {".png", ".html"}:
         fail(f"--plot {plot}: a .png or an .html file", as_json, USAGE)
+    if (suite is None) == (run is None):
+        fail("name a --suite to measure, or a --run that is finished", as_json, USAGE)
     limits = advising.Limits(max_latency, max_memory, min_score, sure)
     with errors(as_json, "stopped; nothing is advised"):
-        try:
-            chosen = choose_suite(suite, {})
-        except SuiteError as error:
-            fail(error.message, as_json, 2 if Path(suite).is_file() else USAGE)
-        # Nothing from a cache: a latency is measured now or not at all.
-        plan = EvaluationPlan(chosen, model or (), base_url, api_key, output, limit, concurrency, seed, timeout)
-        results = asyncio.run(_measured(plan, config))
+        if run is not None:
+            results = [each for each in saved.find_run(run, output) if not model or each.model in model]
+        else:
+            try:
+                chosen = choose_suite(suite, {})
+            except SuiteError as error:
+                fail(error.message, as_json, 2 if Path(suite or "").is_file() else USAGE)
+            # Nothing from a cache: a latency is measured now or not at all.
+            plan = EvaluationPlan(chosen, model or (), base_url, api_key, output, limit, concurrency, seed, timeout)
+            results = asyncio.run(_measured(plan, config))
+        if not results:
+            raise EvaluationError(f"run {run} has none of the models {', '.join(model or ())}")
         advice = advising.advise(results, limits, metric)
         if plot is not None:
-            _draw(advice, results, chosen.suite, plot)
+            _draw(advice, results, plot)
         if as_json:
-            print_json({**advice.view(), "suite": chosen.suite, "concurrency": concurrency,
-                        "plot": str(plot) if plot else None})  # fmt: skip
+            print_json({**advice.view(), "suite": results[0].suite, "plot": str(plot) if plot else None})  # fmt: skip
         else:
             _print(advice, plot)
     if advice.chosen is None:
@@ -139,7 +152,7 @@ async def _measured(plan: EvaluationPlan, config: Path | None) -> list[SavedResu
     return [saved.read_results(each.files[0]) for each in found]
 
 
-def _draw(advice: Advice, results: list[SavedResult], suite: str, plot: Path) -> None:
+def _draw(advice: Advice, results: list[SavedResult], plot: Path) -> None:
     if plot.suffix.lower() == ".html":
         from gateway_evals.html_report import write_report
 
@@ -147,7 +160,7 @@ def _draw(advice: Advice, results: list[SavedResult], suite: str, plot: Path) ->
         return
     from gateway_evals.front_picture import draw
 
-    draw(advice, f"{suite}: {advice.scored_by}", plot)
+    draw(advice, f"{results[0].suite}: {advice.scored_by}", plot)
 
 
 def _print(advice: Advice, plot: Path | None) -> None:

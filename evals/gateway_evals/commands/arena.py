@@ -25,6 +25,9 @@ def arena(
     questions: Annotated[
         int | None, typer.Option("--questions", min=1, help="The first so many of each task.", show_default="all")
     ] = None,
+    guided: Annotated[
+        bool, typer.Option("--guided", help="The judge can say nothing but a verdict: also a small one is read then.")
+    ] = False,
     seed: option.Seed = 1234,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +42,7 @@ def arena(
     async def whole() -> Arena:
         results = [find_result(reference, output) for reference in runs]
         async with GatewayClient(base_url, api_key) as client:
-            return await battle(client, results, JudgeSettings(model=judge), limit=questions, seed=seed)
+            return await battle(client, results, JudgeSettings(model=judge, guided=guided), limit=questions, seed=seed)
 
     with errors(as_json):
         found = asyncio.run(whole())
