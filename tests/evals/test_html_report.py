@@ -59,6 +59,7 @@ def test_what_models_and_data_wrote_is_never_markup(hostile: Path) -> None:
     assert "<i>" not in text
     assert "http" not in re.sub(r"http-equiv", "", text), "no address of anywhere"
     table = packed(hostile)
+    assert table["question"] == HOSTILE, "what was said, not how it went over the wire"
     assert [row.strip() for row in table["said"][0]["answer"]] == HOSTILE
     assert table["said"][0]["status"] == "wrwr"
 

@@ -106,11 +106,28 @@ def test_every_shipped_suite_can_be_run() -> None:
         assert each.suite is not None, each.problem
         assert each.suite.licence, each.name
         assert each.suite.description, each.name
+        assert each.suite.minutes, each.name
+        assert each.suite.questions, each.name
+        assert "SmolLM2-135M-Instruct" in each.suite.known["measured"], each.name
+        names = {task.task for task in each.suite.tasks}
+        assert names <= set(each.suite.known), f"{each.name}: a known score of every task"
         try:
-            assert build_tasks(each.suite)
+            assert sum(task.count for task in build_tasks(each.suite)) == each.suite.questions, each.name
         except SuiteError as error:
             # Real sets are not shipped: what is missing names the command that fetches it.
             assert "gateway eval fetch" in error.message, error.message
             assert "gateway eval fetch" in each.suite.description
     with pytest.raises(SuiteError, match=r"suites: generated, .*smoke"):
         find("smok")
+
+
+def test_the_readme_tells_of_every_suite_what_its_file_says() -> None:
+    lines = (Path(__file__).parents[2] / "evals" / "README.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    table = {row[0].strip("`"): row for row in cells}
+    for each in listing():
+        assert each.suite is not None
+        row = table[each.name]
+        assert row[1].split()[0].replace(",", "") == str(each.suite.questions), row
+        assert row[2] == f"{each.suite.minutes:g}", row
+        assert row[3].split()[0].strip(",") in each.suite.licence, row

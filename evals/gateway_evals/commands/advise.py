@@ -166,18 +166,20 @@ def _draw(advice: Advice, results: list[SavedResult], plot: Path) -> None:
 def _print(advice: Advice, plot: Path | None) -> None:
     from gateway.console import table
 
+    failed = any(each.failed for each in advice.candidates)
     rows = [
         [
             each.model,
             "–" if each.score is None else f"{each.score:.3f} ± {each.score_error:.3f}",
             "–" if each.latency_p95_s is None else f"{each.latency_p95_s:.2f} s",
             "–" if each.memory_gib is None else f"{each.memory_gib:.2f} GiB",
-            f"{each.failed} of {each.answered + each.failed}" if each.failed else "",
+            *([f"{each.failed} of {each.answered + each.failed}"] if failed else []),
             "[green]passes[/]" if each.passes else "; ".join(each.reasons),
         ]
         for each in advice.candidates
     ]
-    table(f"smallest first; score: {advice.scored_by}", ["model", "score", "latency p95", "memory", "failed", ""], rows)
+    columns = ["model", "score", "latency p95", "memory", *(["failed"] if failed else []), ""]
+    table(f"smallest first; score: {advice.scored_by}", columns, rows)
     said = console()
     for name, cost in (("latency", "latency_p95_s"), ("memory", "memory_gib")):
         said.print(f"Pareto front of quality and {name}: {', '.join(advice.fronts[cost]) or '–'}", markup=False)

@@ -115,7 +115,18 @@ def _question(row: Mapping[str, Any]) -> str:
     first = arguments.get("gen_args_0")
     if first is None:
         return "" if not row.get("doc") else _text(row["doc"])
-    return _text(first.get("arg_0", ""))
+    asked = first.get("arg_0", "")
+    return _conversation(cast("list[Any]", asked)) if isinstance(asked, list) else _text(asked)
+
+
+def _conversation(messages: list[Any]) -> str:
+    """What was said, and by whom where the user was not alone."""
+    told = [cast("dict[str, Any]", each) for each in messages if isinstance(each, dict)]
+    if len(told) != len(messages) or not all(isinstance(each.get("content"), str) for each in told):
+        return _text(messages)
+    if len(told) == 1:
+        return str(told[0]["content"])
+    return "\n\n".join(f"{each.get('role')}: {each['content']}" for each in told)
 
 
 def _answer(row: Mapping[str, Any]) -> str:
