@@ -1,4 +1,4 @@
-"""How strong each side is, from battles between two at a time: Bradley and Terry's model with bootstrap intervals.
+"""How strong each side is, from battles between two at a time: Bradley and Terry's model with intervals.
 
 P(a beats b) = 1 / (1 + 10^((b - a) / 400)) for ratings a and b, as in chess; a tie is half a win for each.
 Imports numpy only when asked for a result.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 Battle = tuple[str, str, float]
@@ -48,7 +49,8 @@ def strengths(
     battles: Mapping[Battle, int], *, rounds: int = 500, confidence: float = 0.95, seed: int = 0
 ) -> list[Strength]:
     """Every side that battled, the strongest first. `battles` says how often each outcome was seen:
-    `collections.Counter(outcomes)`. The interval comes from `rounds` samples of the battles with replacement.
+    `collections.Counter(outcomes)`. The interval comes from `rounds` samples of the battles with replacement, and is
+    never narrower than the normal one around the estimate: where all outcomes are alike, all samples are.
 
     Raises ValueError for a side against itself, a score that is none, or a count below zero.
     """
@@ -71,7 +73,9 @@ def strengths(
         len(names),
     )
     seen = np.array(list(counts.values()), dtype=float)
-    rating = MIDDLE + _SCALE * cells.fit(seen[None])[0]
+    fitted = cells.fit(seen[None])
+    rating = MIDDLE + _SCALE * fitted[0]
+    reach = _SCALE * NormalDist().inv_cdf((1 + confidence) / 2) * cells.deviations(fitted, seen[None])[0]
     total = int(seen.sum())
     samples = np.random.default_rng(seed).multinomial(total, seen / total, size=rounds).astype(float)
     sampled = MIDDLE + _SCALE * cells.fit(samples)
@@ -81,9 +85,8 @@ def strengths(
         Strength(
             name,
             float(rating[position]),
-            # The estimate itself may lie outside of its samples' middle when battles are few.
-            float(min(low[position], rating[position])),
-            float(max(high[position], rating[position])),
+            float(min(low[position], rating[position] - reach[position])),
+            float(max(high[position], rating[position] + reach[position])),
             *_outcomes(counts, name),
         )
         for name, position in index.items()
@@ -134,15 +137,36 @@ class _Cells:
                 break
         return theta - np.mean(theta, axis=1, keepdims=True)
 
+    def deviations(self, theta: Any, counts: Any) -> Any:
+        """Standard deviations [samples, sides] of strengths around their mean, by the curvature at `theta`."""
+        import numpy as np
+
+        centred = np.eye(self._sides) - 1 / self._sides
+        invert: Any = np.linalg.inv
+        covariance: Any = centred @ invert(self._curvature(counts, self._chances(theta))) @ centred
+        return np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+
+    def _chances(self, theta: Any) -> Any:
+        """Of each outcome's first side to win."""
+        import numpy as np
+
+        odds: Any = np.exp(-(theta @ self._difference.T))
+        return 1 / (1 + odds)
+
+    def _curvature(self, counts: Any, chance: Any) -> Any:
+        """The negative log posterior's second derivative [samples, sides, sides]."""
+        import numpy as np
+
+        weight = counts * chance * (1 - chance)
+        apart = self._difference
+        seen: Any = np.einsum("so,oi,oj->sij", weight, apart, apart, optimize=True)
+        return seen + _PRIOR * np.eye(self._sides)
+
     def _step(self, theta: Any, counts: Any) -> Any:
         """Newton's step towards the most likely strengths, from `theta` [samples, sides]."""
         import numpy as np
 
-        apart: Any = self._difference
-        odds: Any = np.exp(-(theta @ apart.T))
-        chance = 1 / (1 + odds)
-        gradient = (counts * (self._score - chance)) @ apart - _PRIOR * theta
-        weight = counts * chance * (1 - chance)
-        hessian: Any = np.einsum("so,oi,oj->sij", weight, apart, apart, optimize=True)
+        chance = self._chances(theta)
+        gradient = (counts * (self._score - chance)) @ self._difference - _PRIOR * theta
         solve: Any = np.linalg.solve
-        return solve(hessian + _PRIOR * np.eye(self._sides), gradient[..., None])[..., 0]
+        return solve(self._curvature(counts, chance), gradient[..., None])[..., 0]

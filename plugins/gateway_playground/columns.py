@@ -15,6 +15,7 @@ from gateway.tabs import AskError, PageClient
 from gateway_playground.conversation import Turn
 from gateway_playground.question import Question, ask
 from gateway_playground.render import facts
+from gateway_playground.tabs.tables import table
 
 UPDATE_S = 0.1
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
@@ -100,14 +101,13 @@ def differences(old: str, new: str) -> str:
 def leaderboard(rows: list[dict[str, Any]], votes: int) -> str:
     """The arena's table as HTML."""
     if not rows:
-        return "<p>Nobody has voted yet.</p>"
+        return '<p class="quiet">Nobody has voted yet.</p>'
     lines = [
-        f"<tr><td>{row['rank']}</td><td>{escape(str(row['model']))}</td><td>{row['rating']:.0f}</td>"
-        f"<td>{row['low']:.0f} – {row['high']:.0f}</td><td>{row['votes']}</td></tr>"
+        (
+            str(row["rank"]), escape(str(row["model"])), f"{row['rating']:.0f}",
+            f"{row['low']:.0f} – {row['high']:.0f}", str(row["votes"]),
+        )
         for row in rows
-    ]
-    head = "<tr><th>#</th><th>Model</th><th>Rating</th><th>95 % interval</th><th>Votes</th></tr>"
-    return (
-        f"<table><caption>{votes} vote{'' if votes == 1 else 's'}; Bradley-Terry, 400 points are odds of ten to one"
-        f"</caption><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table>"
-    )
+    ]  # fmt: skip
+    title = f"{votes} vote{'' if votes == 1 else 's'}; Bradley-Terry, 400 points are odds of ten to one"
+    return table(title, ("#", "Model", "Rating", "95 % interval", "Votes"), lines, "")

@@ -45,6 +45,15 @@ def test_two_sides_agree_with_the_closed_form():
     assert (first.wins, first.losses, first.ties, first.battles) == (30, 10, 0, 40)
 
 
+def test_few_votes_that_agree_are_no_certainty():
+    def width(votes: int) -> float:
+        first, _ = strengths({("x", "y", 1): votes})
+        return first.high - first.low
+
+    assert width(1) > 500
+    assert width(1) > width(5) > width(50) > 50
+
+
 def test_a_tie_is_half_a_win_for_each():
     assert [one.rating for one in strengths({("x", "y", 0.5): 7})] == pytest.approx([MIDDLE, MIDDLE])
     halves = strengths({("x", "y", 0.5): 20, ("x", "y", 1): 20})

@@ -15,16 +15,18 @@ from tests.running import Gateway
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("model", ["smollm2", "smollm2-onnx", "smollm2-torch", "chat"])
-def test_a_person_asks_and_sees_the_answer_and_its_facts(gateway: Gateway, model: str) -> None:
+def test_a_person_asks_every_model_and_sees_answers_and_their_facts(gateway: Gateway) -> None:
     with chromium() as browser:
         tab = PlaygroundPage.tab(browser, f"{gateway.url}/playground").open()
-        tab.pick(model)
         tab.set_temperature(0)
-        answer = tab.ask("What is the capital of France?")
-        assert "The capital of France is Paris." in answer
-        facts = tab.facts.last.inner_text()
-        assert "tokens" in facts
+        for model in ("smollm2", "smollm2-onnx", "smollm2-torch", "chat"):
+            tab.page.get_by_role("button", name="New chat").click()
+            expect(tab.questions).to_have_count(0)
+            tab.pick(model)
+            answer = tab.ask("What is the capital of France?")
+            assert "The capital of France is Paris." in answer
+            facts = tab.facts.last.inner_text()
+            assert re.search(r"first token .* · \d+ tokens · prompt \d+ · smollm2", facts), facts
         tab.close()
         assert tab.complaints == []
 

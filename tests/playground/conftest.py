@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, BrowserContext
 
 from tests.playground.driver import PlaygroundPage, chromium
+from tests.playground.hostile import unharmed
 from tests.playground.house import House, on_a_port
 
 KEY = "k-for-this-test-only"
@@ -39,11 +40,25 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="module")
+def window(browser: Browser) -> Iterator[BrowserContext]:
+    """What pages of one module share is the files that Chromium has fetched already."""
+    context = browser.new_context(viewport={"width": 1200, "height": 850})
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def tab(browser: Browser, playground_url: str) -> Iterator[PlaygroundPage]:
-    """An opened page. At the end: nothing in the console, and nobody asked but the page's own server."""
-    tab = PlaygroundPage.tab(browser, playground_url).open()
+def blank(window: BrowserContext, playground_url: str) -> Iterator[PlaygroundPage]:
+    """A page that is not opened yet. At the end it must be unharmed; what it has kept is gone with it."""
+    tab = PlaygroundPage(window.new_page(), playground_url)
     yield tab
-    tab.close()
-    assert tab.complaints == []
-    assert tab.hosts == {playground_url.split("/")[2]}
+    unharmed(tab)
+    tab.page.evaluate("localStorage.clear()")
+    tab.page.close()
+
+
+@pytest.fixture
+def tab(blank: PlaygroundPage) -> PlaygroundPage:
+    """An opened page, in which everything is as `blank` says."""
+    return blank.open()

@@ -62,12 +62,14 @@ class PlaygroundPage:
         scheme: Literal["light", "dark"] = "light",
     ) -> PlaygroundPage:
         """A fresh tab with no memory, not opened yet. Close it with `close`."""
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        driver = cls(context.new_page(), url)
-        driver.page.on("console", driver._heard)
-        driver.page.on("pageerror", lambda error: driver.complaints.append(str(error)))
-        driver.page.on("request", driver._asked)
-        return driver
+        return cls(
+            browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page(), url
+        )
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._asked)
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type == "error":

@@ -1,8 +1,13 @@
-"""What a hostile prompt or model would write, and how a test sees that none of it ran or was fetched."""
+"""What a hostile prompt or model would write, and how a test sees that none of it ran or was fetched.
+
+Every test of a tab says it in prompts and has it in answers: the echo repeats it, the scribe is made to write it.
+"""
 
 from __future__ import annotations
 
 from playwright.sync_api import Page
+
+from tests.playground.driver import PlaygroundPage
 
 ELSEWHERE = "http://203.0.113.7"
 """A host that nobody has (RFC 5737)."""
@@ -32,7 +37,17 @@ ATTACKS = {
     f'- ~~~ Mermaid\n  flowchart TD\n  A@{{ img: "{ELSEWHERE}/shape.png", label: "x" }}\n  ~~~',
 }
 
+SCRIPT = ATTACKS["scripts"]
+"""One line of it."""
 ALL = "\n\n".join(ATTACKS.values())
+
+
+def unharmed(tab: PlaygroundPage) -> None:
+    """Nothing ran, nobody was asked but the page's own server, and the console has no error."""
+    assert harm(tab.page) == []
+    assert tab.page.title() == "Model playground"
+    assert tab.hosts == {tab.url.split("/")[2]}
+    assert tab.complaints == []
 
 
 def harm(page: Page) -> list[str]:

@@ -30,6 +30,7 @@ from gateway_playground.app import build
 
 MODELS: dict[str, dict[str, Any]] = {
     "quick": {},
+    "other": {},
     "slow": {"delay_ms": 40},
     "breaks": {"delay_ms": 5, "fail_after": 6},
     "down": {"fail": "always"},

@@ -12,11 +12,10 @@ from playwright.sync_api import Browser, expect
 from tests.adapters.making import write_adapter
 from tests.playground.adapters_house import AdaptersHouse
 from tests.playground.driver import PlaygroundPage
+from tests.playground.hostile import ALL, ELSEWHERE, SCRIPT, unharmed
 from tests.playground.house import on_a_port
 
 pytestmark = pytest.mark.slow
-
-HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +39,10 @@ def test_an_adapter_is_picked_known_and_compared_with_its_base(
     tab.turn_to("Adapters")
     expect(page.locator("#adapters-list")).to_contain_text("No adapter is registered", timeout=15_000)
     load(rooms, tmp_path / "a", "A")
-    load(rooms, tmp_path / "b", HOSTILE)
+    load(rooms, tmp_path / "b", SCRIPT)
     first, second = rooms.run(rooms.house.registry.catalog()).versions
     rooms.run(rooms.house.registry.promote(first))
-    rooms.run(rooms.house.registry.set_verdict(second, {"verdict": "worse", "suite": HOSTILE, "p": 0.01234}))
+    rooms.run(rooms.house.registry.set_verdict(second, {"verdict": "worse", "suite": SCRIPT, "p": 0.01234}))
     rooms.run(rooms.house.registry.set_metrics(second, {"loss": {"first": 2.5, "last": 0.5}}))
     page.locator("#adapters-refresh").click()
     listed = page.get_by_role("region", name="Adapters", exact=True)
@@ -55,20 +54,29 @@ def test_an_adapter_is_picked_known_and_compared_with_its_base(
     detail = page.locator("#adapters-detail")
     expect(detail).to_contain_text("loss.last", timeout=15_000)
     expect(detail).to_contain_text("0.01234")
-    expect(detail).to_contain_text(HOSTILE)
+    expect(detail).to_contain_text(SCRIPT)
 
     prompt = page.get_by_label("Prompt for both")
     page.locator("#adapters-ask").click()
     expect(page.locator("#adapters-notice")).to_contain_text("the prompt is empty", timeout=15_000)
-    prompt.fill("who are you?")
+    prompt.fill(ALL)
+    page.locator("#adapters-max-tokens input").fill("4000")
     page.locator("#adapters-ask").click()
     left = page.get_by_role("region", name="Adapter: echo:support@2")
     right = page.get_by_role("region", name="Base: echo")
-    expect(left).to_contain_text(f"{HOSTILE}: who are you?", timeout=20_000)
-    expect(right).to_contain_text("who are you?")
-    expect(right).not_to_contain_text(HOSTILE)
+    expect(left).to_contain_text(f"{SCRIPT}: {SCRIPT}", timeout=20_000)
+    expect(left).to_contain_text(ELSEWHERE)
+    expect(right).to_contain_text(SCRIPT)
+    expect(right).not_to_contain_text(f"{SCRIPT}: {SCRIPT}")
     expect(left).to_contain_text("first after")
-    assert page.locator(".room img").count() == 0
+    # Adapters are compared like models.
+    tab.turn_to("Compare")
+    tab.page.get_by_role("button", name="Refresh models").click()
+    tab.choose("echo", "echo:support")
+    page.get_by_label("Prompt for all", exact=True).fill("who are you?")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    columns = page.locator("#compare-answers section")
+    expect(columns.locator(".facts", has_text="tokens")).to_have_count(2, timeout=30_000)
+    expect(columns.nth(1)).to_contain_text("who are you?")
+    unharmed(tab)
     tab.close()
-    assert tab.complaints == []
-    assert tab.hosts == {rooms.base_url.split("/")[2]}

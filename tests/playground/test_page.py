@@ -79,7 +79,7 @@ def test_a_closed_tab_ends_the_generation_at_the_server(browser: Browser, playgr
 
 
 def test_models_and_routes_are_offered_and_the_fast_lane_is_taken(tab: PlaygroundPage, house: House):
-    assert tab.offered() == ["quick", "slow", "breaks", "down", "any"]
+    assert tab.offered() == ["quick", "other", "slow", "breaks", "down", "any"]
     tab.ask("by the lane")
     assert house.asked[-1][0] == "/m/quick/v1/chat/completions"
     tab.pick("any")

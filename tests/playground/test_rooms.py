@@ -9,15 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.playground.driver import PlaygroundPage
+from tests.playground.hostile import ALL, SCRIPT, harm
 from tests.playground.house import on_a_port
 from tests.playground.rooms_house import KEY, RoomsHouse
 
 pytestmark = pytest.mark.slow
-
-HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +34,13 @@ def playground_url(rooms: RoomsHouse) -> str:
 
 
 @pytest.fixture
-def tab(browser: Browser, playground_url: str) -> Iterator[PlaygroundPage]:
-    """An opened page of a person with a key. At the end: nothing in the console, and no other host was asked."""
-    tab = PlaygroundPage.tab(browser, playground_url).open(models=False)
-    expect(tab.notice).to_contain_text("needs a key", timeout=20_000)
-    tab.set_key(KEY)
-    expect(tab.model).not_to_have_value("", timeout=20_000)
-    yield tab
-    tab.close()
-    assert tab.complaints == []
-    assert tab.hosts == {playground_url.split("/")[2]}
+def tab(blank: PlaygroundPage) -> PlaygroundPage:
+    """An opened page of a person with a key."""
+    blank.open(models=False)
+    expect(blank.notice).to_contain_text("needs a key", timeout=20_000)
+    blank.set_key(KEY)
+    expect(blank.model).not_to_have_value("", timeout=20_000)
+    return blank
 
 
 def turn_to(tab: PlaygroundPage, title: str, shown: str) -> None:
@@ -80,6 +76,16 @@ def test_an_answer_is_held_to_a_schema_and_checked(tab: PlaygroundPage, rooms: R
     tab.edit("#schema-editor", '{"type": "objekt"}')
     ask.click()
     expect(verdict.get_by_role("alert")).to_contain_text("not valid at $.type", timeout=20_000)
+    # A schema can make a model write anything.
+    title = {"const": SCRIPT, "description": ALL}
+    schema = {"type": "object", "title": SCRIPT, "required": ["say"], "properties": {"say": title}}
+    tab.edit("#schema-editor", json.dumps({**schema, "additionalProperties": False}))
+    tab.page.get_by_label("Most tokens of the answer").fill("400")
+    tab.page.get_by_label("Most tokens of the answer").press("Tab")
+    ask.click()
+    expect(verdict).to_contain_text("Passed.", timeout=20_000)
+    expect(tab.page.locator("#schema-answer .cm-content")).to_contain_text("<script>window.ran=1</script>")
+    assert harm(tab.page) == []
     # An engine without grammars says so.
     pick(tab, "Example", "A city")
     tab.pick("quick")
@@ -93,22 +99,21 @@ def test_a_person_plays_the_tool(tab: PlaygroundPage, rooms: RoomsHouse) -> None
     tab.page.get_by_role("tab", name="Tools", exact=True).click()
     chat = tab.page.locator("#tools-chat")
     pick(tab, "Tool choice", "it must call one")
-    tab.page.get_by_label("Question for the model").fill(HOSTILE)
+    tab.page.get_by_label("Question for the model").fill(ALL)
     tab.page.locator("#tools-ask").click()
     result = tab.page.get_by_label("Result of get_weather")
     expect(result).to_be_visible(timeout=20_000)
     expect(chat).to_contain_text('"unit":"celsius"')
-    expect(chat).to_contain_text(re.compile("<\u2060?script>alert\\(2\\)<\u2060?/script>"))
+    expect(chat).to_contain_text(re.compile("<\u2060?script>window.ran=1<\u2060?/script>"))
     expect(tab.page.locator("#tools-notice")).to_contain_text("get_weather keeps its schema")
     # What the tool says is text too.
-    result.fill(f"{HOSTILE} ``` 21 degrees")
+    result.fill(ALL)
     tab.page.locator("#tools-give").click()
     expect(tab.page.get_by_label("Question for the model")).to_be_visible(timeout=20_000)
     _, body = rooms.asked[-1]
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "tool"]
-    assert body["messages"][2]["content"] == f"{HOSTILE} ``` 21 degrees"
+    assert body["messages"][2]["content"] == ALL
     assert body["messages"][2]["tool_call_id"] == body["messages"][1]["tool_calls"][0]["id"]
-    assert tab.page.locator("#tools-chat img, #tools-chat script").count() == 0
     # A list of tools that is none loses nothing of what was written.
     tab.edit("#tools-editor", "[1]")
     tab.page.get_by_label("Question for the model").fill("and now?")
@@ -122,26 +127,29 @@ def test_a_person_plays_the_tool(tab: PlaygroundPage, rooms: RoomsHouse) -> None
 def test_a_conversation_becomes_a_case_and_its_suite_is_run(tab: PlaygroundPage, rooms: RoomsHouse) -> None:
     tab.pick("quick")
     tab.ask("what was said in the chat")
-    turn_to(tab, "Evaluations", "#evaluations-start")
-    tab.page.get_by_role("tab", name="Test case").click()
+    # From the chat it is one press.
+    tab.page.get_by_role("button", name="Conversation", exact=False).last.click()
+    tab.page.get_by_role("button", name="Make it a test case").click()
     notice = tab.page.locator("#case-notice")
-    tab.page.get_by_role("button", name="Take the open chat").click()
     expect(tab.page.locator("#case-question textarea")).to_have_value("what was said in the chat", timeout=15_000)
     expect(tab.page.locator("#case-answers textarea")).to_have_value("what was said in the chat")
+    tab.page.locator("#case-question textarea").fill("")
+    tab.page.get_by_role("button", name="Take the open chat").click()
+    expect(tab.page.locator("#case-question textarea")).to_have_value("what was said in the chat", timeout=15_000)
     tab.page.get_by_role("button", name="Or paste an exported conversation").click()
     pasted = tab.page.get_by_label("Conversation as JSON")
     pasted.fill("{}")
     tab.page.get_by_role("button", name="Read it").click()
     expect(notice).to_contain_text("no question in it", timeout=15_000)
     said = [{"role": "user", "content": "first"}, {"role": "assistant", "content": "wrong"}]
-    pasted.fill(json.dumps({"messages": [*said, {"role": "user", "content": f"say yes {HOSTILE}"}]}))
+    pasted.fill(json.dumps({"messages": [*said, {"role": "user", "content": ALL}]}))
     tab.page.get_by_role("button", name="Read it").click()
     expect(notice).to_contain_text("this question alone", timeout=15_000)
-    expect(tab.page.locator("#case-question textarea")).to_have_value(f"say yes {HOSTILE}")
+    expect(tab.page.locator("#case-question textarea")).to_have_value(ALL)
     add = tab.page.get_by_role("button", name="Add the case")
     add.click()
     expect(notice).to_contain_text("at least one right answer", timeout=15_000)
-    tab.page.get_by_label("Right answers, one a line").fill(f"yes\nsay yes {HOSTILE}")
+    tab.page.get_by_label("Right answers, one a line").fill(f"yes\n{SCRIPT}")
     add.click()
     expect(notice).to_contain_text("my-cases has 1 case now", timeout=15_000)
     add.click()
@@ -158,14 +166,14 @@ def test_a_conversation_becomes_a_case_and_its_suite_is_run(tab: PlaygroundPage,
     expect(detail).to_contain_text("done", timeout=90_000)
     expect(detail).to_contain_text("exact_match")
     expect(tab.page.locator("#evaluations-runs")).to_contain_text("my-cases")
-    assert rooms.asked[-1][1]["messages"][-1]["content"] == f"say yes {HOSTILE}"
-    assert tab.page.locator("#evaluations-detail img, #evaluations-detail script").count() == 0
+    assert rooms.asked[-1][1]["messages"][-1]["content"] == ALL
     # Its report opens in its place, with the sample that was just added, and can be taken along.
     tab.page.get_by_role("button", name="Open report").click()
     report = tab.page.frame_locator("#evaluations-report iframe")
     expect(report.get_by_role("heading", level=1)).to_contain_text("my-cases", timeout=20_000)
     expect(report.locator("#figures tbody")).to_contain_text("exact_match")
-    expect(report.locator("#samples")).to_contain_text("say yes")
+    report.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+    expect(report.locator("#samples")).to_contain_text("window.ran=1")
     with tab.page.expect_download() as download:
         tab.page.get_by_role("button", name="Save report").click()
     assert download.value.suggested_filename.startswith("report-")
@@ -188,7 +196,7 @@ def test_a_run_is_cancelled(tab: PlaygroundPage, rooms: RoomsHouse) -> None:
 
 
 def test_operations_are_live_while_they_are_looked_at(tab: PlaygroundPage, rooms: RoomsHouse) -> None:
-    headers = {"authorization": f"Bearer {KEY}", "x-request-id": HOSTILE}
+    headers = {"authorization": f"Bearer {KEY}", "x-request-id": SCRIPT}
     turn_to(tab, "Operations", "#operations")
     shown = tab.page.locator("#operations")
     expect(shown.get_by_role("region", name="Models")).to_contain_text("scribe", timeout=15_000)
@@ -198,15 +206,14 @@ def test_operations_are_live_while_they_are_looked_at(tab: PlaygroundPage, rooms
     # It comes by itself.
     errors = tab.page.locator("#operations-errors")
     expect(errors).to_contain_text("unavailable", timeout=20_000)
-    expect(errors).to_contain_text("<script>alert(2)</script>")
-    assert tab.page.locator("#operations-errors img, #operations-errors script").count() == 0
+    expect(errors).to_contain_text("<script>window.ran=1</script>")
     tokens = shown.get_by_role("img", name="Tokens per second")
     expect(tokens).to_have_accessible_name(re.compile("^Tokens per second: now"), timeout=20_000)
     looks = rooms.looks
     tab.turn_to("Chat")
     expect(tab.prompt).to_be_visible()
-    tab.page.wait_for_timeout(1000)
+    tab.page.wait_for_timeout(500)
     before = rooms.looks
-    tab.page.wait_for_timeout(5000)
+    tab.page.wait_for_timeout(2500)
     assert looks > 0
     assert rooms.looks == before

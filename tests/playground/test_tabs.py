@@ -11,11 +11,10 @@ from playwright.sync_api import Browser, expect
 from gateway.tabs import PageContext, TabOffer
 from tests.playground.conftest import KEY
 from tests.playground.driver import PlaygroundPage
+from tests.playground.hostile import ALL
 from tests.playground.house import House, installed_tabs, on_a_port
 
 pytestmark = pytest.mark.slow
-
-TEXT = "say a < b"
 
 
 def test_a_strangers_tab_stands_beside_ours_and_asks_with_the_persons_key(browser: Browser):
@@ -45,21 +44,22 @@ def test_a_strangers_tab_stands_beside_ours_and_asks_with_the_persons_key(browse
 
 def test_models_are_compared_blind_and_voted_on(tab: PlaygroundPage, house: House):
     tab.turn_to("Compare")
-    tab.choose("quick", "slow")
-    tab.page.get_by_label("Prompt for all", exact=True).fill(TEXT)
+    tab.choose("quick", "other")
+    tab.page.get_by_label("Prompt for all", exact=True).fill(ALL)
+    tab.page.get_by_label("Mark words that differ from the first").check()
     tab.page.get_by_role("button", name="Compare", exact=True).click()
     columns = tab.page.locator("#compare-answers section")
     expect(columns.locator(".facts", has_text="tokens")).to_have_count(2, timeout=30_000)
-    assert columns.nth(1).locator("h3").inner_text() == "slow"
+    assert columns.nth(1).locator("h3").inner_text() == "other"
     assert "first token" in columns.nth(1).inner_text()
 
     tab.page.get_by_role("button", name="Blind, then vote").click()
     better = tab.page.get_by_role("button", name="A is better")
     expect(better).to_be_visible(timeout=30_000)
     assert [text.strip() for text in columns.locator("h3").all_inner_texts()] == ["Answer A", "Answer B"]
-    assert "slow" not in tab.page.locator("#compare-answers").inner_html()
+    assert "other" not in tab.page.locator("#compare-answers").inner_html()
     better.click()
-    expect(tab.page.locator("#compare-result")).to_have_text(re.compile("Counted. A was (quick|slow), B was"))
+    expect(tab.page.locator("#compare-result")).to_have_text(re.compile("Counted. A was (quick|other), B was"))
     expect(better).to_have_count(0)
     tab.page.get_by_role("button", name="Leaderboard", exact=False).first.click()
     expect(tab.page.locator("#compare-board table tbody tr")).to_have_count(2)
@@ -77,7 +77,7 @@ def test_one_that_fails_stands_beside_one_that_answers(tab: PlaygroundPage):
 
 def test_tokens_are_shown_picked_and_branched_from(tab: PlaygroundPage):
     tab.turn_to("Look inside")
-    tab.page.get_by_label("Question to look into").fill(TEXT)
+    tab.page.get_by_label("Question to look into").fill(ALL)
     tab.page.get_by_role("button", name="Answer and show certainty").click()
     pieces = tab.page.locator("#inside-answer button.token")
     expect(pieces.first).to_be_visible(timeout=15_000)
@@ -92,10 +92,10 @@ def test_tokens_are_shown_picked_and_branched_from(tab: PlaygroundPage):
 def test_a_text_is_scored_and_cut_into_tokens(tab: PlaygroundPage):
     tab.turn_to("Look inside")
     tab.turn_to("Prompt likelihood")
-    tab.page.get_by_label("Text to score").fill(TEXT)
+    tab.page.get_by_label("Text to score").fill(ALL)
     tab.page.get_by_role("button", name="Score every token").click()
     expect(tab.page.locator("#inside-scores")).to_have_text(re.compile("perplexity"), timeout=15_000)
     tab.turn_to("Tokenizer")
-    tab.page.get_by_label("Text to tokenize").fill(TEXT)
+    tab.page.get_by_label("Text to tokenize").fill(ALL)
     tab.page.get_by_role("button", name="Show tokens").click()
     expect(tab.page.locator("#inside-tokens")).to_have_text(re.compile("decodes to the same text"), timeout=15_000)

@@ -26,7 +26,8 @@ def build(context: PageContext) -> None:
 class _Compare:
     def __init__(self, context: PageContext) -> None:
         self.context = context
-        self._place()
+        with gr.Column(elem_classes="room"):
+            self._place()
         self._connect()
 
     def _place(self) -> None:

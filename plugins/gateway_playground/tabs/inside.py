@@ -28,7 +28,7 @@ class _Inside:
         self.context = context
         self.answered = gr.State(list[Token]())
         self.picked = gr.State(-1)
-        with gr.Tabs():
+        with gr.Tabs(elem_classes="room"):
             with gr.Tab("Answer"):
                 self._place_answer()
             with gr.Tab("Prompt likelihood"):

@@ -52,6 +52,20 @@ EXPORT_OPEN = f"""(open) => {{{_SHELF}
   if (open) hand('conversation.json', {{version: 1, conversations: [open]}});
 }}"""
 
+TAKE_AS_CASE = """() => {
+  let rounds = 0;
+  const go = () => {
+    const tabs = [...document.querySelectorAll('#evaluations [role=tab]')];
+    const tab = tabs.find(one => one.textContent.trim() === 'Test case');
+    const take = document.querySelector('#case-take');
+    if (take && take.offsetParent) return take.click();
+    if (tab) tab.click();
+    if (++rounds < 40) setTimeout(go, 100);
+  };
+  go();
+}"""
+"""The Evaluations tab is open: what it does with the open chat, done."""
+
 IMPORT = f"""(read, open) => {{{_SHELF}
   let full = false;
   for (const kept of (read && read.conversations) || []) {{

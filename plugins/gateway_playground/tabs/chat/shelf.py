@@ -12,7 +12,7 @@ from gateway_playground.conversation import Conversation
 from gateway_playground.documents import document, read_file, restore
 from gateway_playground.page import QUICK
 from gateway_playground.tabs.chat.bringing import IMPORT_BAR, ON_IMPORT_BAR
-from gateway_playground.tabs.chat.keeping import EXPORT, EXPORT_OPEN, FORGET, IMPORT, OPEN, SAVE
+from gateway_playground.tabs.chat.keeping import EXPORT, EXPORT_OPEN, FORGET, IMPORT, OPEN, SAVE, TAKE_AS_CASE
 
 Update = dict[Any, Any]
 
@@ -62,6 +62,7 @@ class Shelf:
                 self.importing = gr.HTML(
                     IMPORT_BAR, label="Import", elem_id="import", padding=False, js_on_load=ON_IMPORT_BAR
                 )
+                self.case = gr.Button("Make it a test case", scale=0, min_width=160, elem_id="make-case")
                 self.forget = gr.Button("Delete this", variant="stop", scale=0, min_width=110, elem_id="forget")
 
     def connect(self, outputs: list[Any]) -> None:
@@ -81,6 +82,9 @@ class Shelf:
         self.forget.click(self._forget, [self.conversation, page.conversation], opened, js=FORGET, **QUICK)
         self.export.click(None, None, None, js=EXPORT, api_visibility="private")
         self.export_open.click(None, [page.conversation], None, js=EXPORT_OPEN, api_visibility="private")
+        self.case.click(lambda: gr.Tabs(selected="evaluations"), None, [page.tab.parent], **QUICK).then(
+            None, None, None, js=TAKE_AS_CASE, api_visibility="private"
+        )
         self.importing.submit(self._import, None, [self.read, self.notice], **QUICK).then(
             self._imported, [self.read, page.conversation], listed, js=IMPORT, **QUICK
         )
