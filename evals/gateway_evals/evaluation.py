@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -202,7 +201,6 @@ async def _one_model(
             f"{path} cannot be written: {error.strerror}; choose another folder with --output"
         ) from error
     with journal:
-        started = time.perf_counter()
         runs = await run_model(
             client,
             model,
@@ -214,7 +212,7 @@ async def _one_model(
             fail_on_error=plan.fail_on_error,
             progress=progress,
         )
-        seconds = time.perf_counter() - started
+        seconds = journal.seconds()
         measured = [measure(run, plan.seed) for run in runs]
         memory = await client.memory_bytes(model)
         return write_results(plan.output, facts, model, measured, seconds, journal, memory)

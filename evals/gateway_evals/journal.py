@@ -7,6 +7,7 @@ Lines come in the order in which samples finish; `in_order` gives them back in t
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,9 @@ class Journal:
         self._file = path.open("a+b")
         self._places: dict[tuple[str, int], int] = {}
         self._failed: set[tuple[str, int]] = set()
+        self._seconds = 0.0
         self._end = self._read()
+        self._began = time.monotonic() - self._seconds
         self._file.truncate(self._end)
         if self._end == 0:
             self._append({"journal": self.header})
@@ -64,6 +67,11 @@ class Journal:
         key = (entry["task"], entry["doc_id"])
         self._places[key] = place
         (self._failed.add if "error" in entry else self._failed.discard)(key)
+        self._seconds = max(self._seconds, float(entry.get("at", 0.0)))
+
+    def seconds(self) -> float:
+        """How long the run has taken: now, and up to the last finished sample of each time before that was ended."""
+        return time.monotonic() - self._began
 
     def answered(self, task: str) -> set[int]:
         """Rows that need not be asked again: those that failed are."""
@@ -72,7 +80,7 @@ class Journal:
     def write(self, task: str, doc_id: int, entry: Mapping[str, Any]) -> None:
         """One finished sample. Small writes to a local file: quick enough for the event loop."""
         place = self._end
-        whole = {"task": task, "doc_id": doc_id, **entry}
+        whole = {"task": task, "doc_id": doc_id, "at": round(self.seconds(), 3), **entry}
         self._append(whole)
         self._place(whole, place)
 

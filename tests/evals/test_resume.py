@@ -134,13 +134,16 @@ def test_a_torn_last_line_is_dropped(suite_file: Any, asked: Any) -> None:
     run(path, url, "--concurrency", 1, "--fail-on-error", 0)
     (journal,) = files(path, "journal")
     whole = journal.read_bytes().splitlines(keepends=True)
-    # The header, two answers, half of the third.
-    journal.write_bytes(b"".join(whole[:3]) + whole[3][: len(whole[3]) // 2])
+    # The header, two answers, half of the third; the second took its time.
+    late = json.dumps({**json.loads(whole[2]), "at": 1000.0}).encode() + b"\n"
+    journal.write_bytes(b"".join(whole[:2]) + late + whole[3][: len(whole[3]) // 2])
     allow(None)
     del texts[:]
     assert invoke("resume", "last", "-o", path.parent / "out").exit_code == 0
     assert sorted(texts) == ["2", "3", "4", "5", "6", "7", "8", "9"]
     assert [row["doc_id"] for row in lines(files(path, "samples")[0])] == list(range(10))
+    seconds = float(json.loads(files(path, "results")[0].read_text())["total_evaluation_time_seconds"])
+    assert 1000 < seconds < 1100, "the time before it was ended counts"
 
 
 def test_a_run_is_not_continued_as_another(suite_file: Any, asked: Any) -> None:

@@ -46,7 +46,7 @@ def _list(draw: random.Random) -> Row:
 
 def lists() -> PythonTask:
     """Sort, reverse, count, pick the last."""
-    return _task("lists", _list, cluster="kind")
+    return _task("lists", _list)
 
 
 def _extraction(draw: random.Random) -> Row:
@@ -89,7 +89,7 @@ def _format(draw: random.Random) -> Row:
 
 def formats() -> PythonTask:
     """Dates, JSON, capitals, money: written as asked, to the letter."""
-    return _task("formats", _format, cluster="kind", metric_list=[{"metric": "exact_match"}])
+    return _task("formats", _format, metric_list=[{"metric": "exact_match"}])
 
 
 def _reasoning(draw: random.Random) -> Row:
@@ -121,7 +121,6 @@ def reasoning() -> PythonTask:
         _reasoning,
         output_type="multiple_choice",
         doc_to_choice="choices",
-        cluster="kind",
         filter_list=[],
         metric_list=[{"metric": "acc"}, {"metric": "brier_score"}, {"metric": "ece"}],
     )

@@ -212,6 +212,9 @@ def _facts(name: str, result: SavedResult, spent: _Spent) -> ModelFacts:
     latencies, first = sorted(spent.latencies), sorted(spent.first_tokens)
     count = len(latencies)
     memory = result.memory_bytes
+    # What came from the cache took no time of this run's: rates would tell of the disk.
+    cached = any(task.facts.get("cached") for task in result.tasks.values())
+    seconds = None if cached else result.seconds
     return ModelFacts(
         name=name,
         result=result,
@@ -223,8 +226,8 @@ def _facts(name: str, result: SavedResult, spent: _Spent) -> ModelFacts:
         first_token_p50_s=quantile(first, 0.5),
         prompt_tokens=spent.prompt_tokens / count if count else None,
         completion_tokens=spent.completion_tokens / count if count else None,
-        tokens_per_s=spent.completion_tokens / result.seconds if result.seconds else None,
-        samples_per_s=count / result.seconds if result.seconds else None,
+        tokens_per_s=spent.completion_tokens / seconds if seconds else None,
+        samples_per_s=count / seconds if seconds else None,
         memory_gib=float(memory) / 2**30 if memory else None,
     )
 

@@ -13,6 +13,9 @@ TRACK = 220
 
 _MARGIN = 6
 
+_LETTER = 7
+"""About the width of a label's letter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -114,7 +117,7 @@ def scatter(title: str, x_title: str, dots: Sequence[Dot]) -> Scatter | None:
     placed: list[Placed] = []
     for place, dot in enumerate(dots):
         x, y = across(dot.x), up(dot.y)
-        right = x < frame.width * 0.6
+        right = x + 8 + _LETTER * len(dot.label) < frame.width
         label_y = y - 8
         while any(abs(label_y - other) < 13 for other in taken):
             label_y += 13
