@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
@@ -49,6 +50,7 @@ async def own_gateway(config: dict[str, Any]) -> AsyncGenerator[str]:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             # It listens on this machine alone and needs no key; one would shut its own evaluation out.
             env={name: value for name, value in os.environ.items() if name != "GATEWAY_API_KEYS"},
+            preexec_fn=end_with_parent,
         )  # fmt: skip
         drained: asyncio.Task[None] | None = None
         try:
@@ -58,6 +60,12 @@ async def own_gateway(config: dict[str, Any]) -> AsyncGenerator[str]:
             await _end(process)
             if drained is not None:
                 await drained
+
+
+def end_with_parent() -> None:
+    """In a child, before its program: whatever ends the parent, also SIGKILL, sends it SIGTERM (Linux: prctl(2))."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 async def _ready(process: asyncio.subprocess.Process) -> asyncio.Task[None]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from PIL import Image
@@ -114,6 +117,20 @@ def test_what_is_wrong_is_said(
     suite = suite_file(generation(), rows={"repeat.jsonl": [{"text": "a", "target": "a"}]})
     done = invoke("advise", "--suite", suite, "--base-url", echo_url, *arguments)
     assert (done.exit_code, expected in " ".join(done.stderr.split())) == (code, True), done.output
+
+
+def test_what_is_started_ends_with_whoever_started_it_even_killed() -> None:
+    code = (
+        "import subprocess, sys, time; from gateway_evals.own_gateway import end_with_parent\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], preexec_fn=end_with_parent)\n"
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    child.wait(10)
 
 
 @pytest.mark.slow

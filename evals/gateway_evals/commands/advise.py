@@ -70,10 +70,12 @@ def advise(
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=1024, help="Samples in flight.")] = 4,
     seed: option.Seed = 1234,
     timeout: option.Timeout = 120.0,
+    allow_code: option.AllowCode = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Measure candidates and name the smallest within all limits. Ends with 1 where none is."""
     import asyncio
+    import os
 
     from gateway_evals import advising, saved
     from gateway_evals.choosing import choose_suite
@@ -86,6 +88,8 @@ def advise(
         fail(f"--plot {plot}: a .png or an .html file", as_json, USAGE)
     if (suite is None) == (run is None):
         fail("name a --suite to measure, or a --run that is finished", as_json, USAGE)
+    if allow_code:
+        os.environ["GATEWAY_EVAL_ALLOW_CODE"] = "1"
     limits = advising.Limits(max_latency, max_memory, min_score, sure)
     with errors(as_json, "stopped; nothing is advised"):
         if run is not None:
