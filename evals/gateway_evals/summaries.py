@@ -101,6 +101,7 @@ def program_report(results: Sequence[SavedResult], verdicts: Sequence[Verdict]) 
             result.model: {
                 "path": str(result.path),
                 "seconds": result.seconds,
+                "memory_bytes": result.memory_bytes,
                 "facts": dict(result.facts),
                 "tasks": {
                     name: {"figures": [asdict(figure) for figure in task.figures], **task.facts}

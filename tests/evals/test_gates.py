@@ -85,6 +85,7 @@ def test_reports_for_programs(three_quarters: Path, echo_url: str, tmp_path: Pat
     told = json.loads(report.read_text())
     assert [gate["passed"] for gate in told["gates"]] == [True, False]
     assert told["models"]["echo"]["tasks"]["repeat"]["figures"][0]["value"] == 0.75
+    assert told["models"]["echo"]["memory_bytes"] is None, "an echo alone has no /status"
     page = tmp_path / "run.html"
     assert run(three_quarters, echo_url, "--report", page).exit_code == 0
     assert "<html" in page.read_text()
