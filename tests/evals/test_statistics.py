@@ -82,6 +82,10 @@ def test_the_interval_that_fits() -> None:
     assert interval_of_mean([0, 1, 1.0]) == wilson(2, 3)
     assert interval_of_mean([0.2, 0.4, 0.1]).method == "bootstrap"  # pyright: ignore
     assert interval_of_mean([0, 1], ["a", "a"]) is None, "one source says nothing of others"
+    few = interval_of_mean([0.1, 0.1, 0.9, 0.9, 0.2], ["a", "a", "b", "b", "c"])
+    assert few is not None
+    assert (few.low, few.method) == (0.0, "clustered"), "what is never below 0 has no mean below it"
+    assert few.high > 1, "but may be large"
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (5, 0), (0, 12), (21, 9), (300, 250), (4000, 4100)])

@@ -13,6 +13,9 @@ TRACK = 220
 
 _MARGIN = 6
 
+_LABELS = (-9, 19, -22, 32, -35, 45)
+"""Where a label may stand, from its dot."""
+
 _LETTER = 7
 """About the width of a label's letter."""
 
@@ -100,7 +103,9 @@ def scatter(title: str, x_title: str, dots: Sequence[Dot]) -> Scatter | None:
     """None where there is nothing to draw."""
     if not dots:
         return None
-    frame = Scatter(title, x_title, (), "", (), ())
+    # Labels stand right of their dots: the last one needs its room.
+    room = 16 + min(_LETTER * max(len(dot.label) for dot in dots), 140)
+    frame = Scatter(title, x_title, (), "", (), (), right=room)
     x_ticks = _ticks(0.0, max(dot.x for dot in dots) * 1.05 or 1.0)
     y_ticks = _ticks(max(0.0, min(dot.low for dot in dots)), max(dot.high for dot in dots))
     (x_low, x_high), (y_low, y_high) = (x_ticks[0], x_ticks[-1]), (y_ticks[0], y_ticks[-1])
@@ -113,15 +118,22 @@ def scatter(title: str, x_title: str, dots: Sequence[Dot]) -> Scatter | None:
         return round(frame.height - frame.bottom - share * (frame.height - frame.top - frame.bottom), 1)
 
     best = front([(dot.x, dot.y) for dot in dots])
-    taken: list[float] = []
+    taken: list[tuple[float, float, float]] = []
     placed: list[Placed] = []
     for place, dot in enumerate(dots):
         x, y = across(dot.x), up(dot.y)
-        right = x + 8 + _LETTER * len(dot.label) < frame.width
-        label_y = y - 8
-        while any(abs(label_y - other) < 13 for other in taken):
-            label_y += 13
-        taken.append(label_y)
+        start, end = x + 8, x + 8 + _LETTER * len(dot.label)
+        right = end < frame.width
+        if not right:
+            start, end = x - 8 - _LETTER * len(dot.label), x - 8
+        beside = [other for since, upto, other in taken if start < upto and since < end]
+        # A dot keeps others' labels off as a line of text at its height would.
+        beside += [up(each.y) + 4 for each in dots if each is not dot and start - 6 < across(each.x) < end + 6]
+        # Above its dot, below it, then further away: never on the height of dots.
+        label_y = next(
+            (y + off for off in _LABELS if all(abs(y + off - other) >= 13 for other in beside)), y + _LABELS[0]
+        )
+        taken.append((start, end, label_y))
         placed.append(
             Placed(
                 dot, x, y, up(dot.low), up(dot.high), "start" if right else "end", x + (8 if right else -8), label_y,
@@ -133,6 +145,7 @@ def scatter(title: str, x_title: str, dots: Sequence[Dot]) -> Scatter | None:
         title, x_title, tuple(placed), path,
         tuple((across(tick), f"{tick:g}") for tick in x_ticks),
         tuple((up(tick), f"{tick:g}") for tick in y_ticks),
+        right=frame.right,
     )  # fmt: skip
 
 

@@ -77,4 +77,6 @@ def _clustered(values: Sequence[float], groups: Sequence[Hashable], level: float
     centre = mean(values)
     half = error * float(cast("Any", t).ppf((1 + level) / 2, len(set(groups)) - 1))
     low, high = centre - half, centre + half
-    return Interval(max(0.0, low) if share else low, min(1.0, high) if share else high, level, "clustered")
+    # What never is below 0 has no mean below it.
+    low = max(0.0, low) if min(values) >= 0 else low
+    return Interval(low, min(1.0, high) if share else high, level, "clustered")
