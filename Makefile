@@ -6,6 +6,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 # gpu where an NVIDIA driver answers, else cpu; set PROFILE= to choose.
 PROFILE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+# Test processes side by side.
+ROWS ?= 2
 CONFIG ?= $(if $(filter gpu,$(PROFILE)),deployments/gpu.yaml,deployments/local.yaml)
 
 VENV := .venv
@@ -52,7 +54,7 @@ chromium:
 	  else echo "The browser tests need chromium: install it (Debian: apt-get install chromium) and run this again"; exit 1; fi; }
 
 test: $(READY) chromium ## The whole test suite: real Ray, real engines, a real browser.
-	@$(BIN)/python -m pytest -q -m "not proof"
+	@$(BIN)/python -m pytest -q -n $(ROWS) -m "not proof"
 
 quick: $(READY) ## The tests that need no engine, no Ray and no browser.
 	@$(BIN)/python -m pytest -q -m "not slow and not proof"

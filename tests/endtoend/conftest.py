@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.rows import SHARE
 from tests.running import Gateway, free_port, serving
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """The shipped config, and models that fail on demand."""
     config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
+    for model in config["models"].values():
+        model["resources"]["threads"] = SHARE.threads
     config["models"]["echo"] = {"backend": "echo"}
     config["models"]["echo-slow"] = {"backend": "echo", "options": {"delay_ms": 50}}
     config["models"]["broken"] = {"backend": "echo", "options": {"fail_after": 1}}

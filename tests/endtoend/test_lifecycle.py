@@ -107,16 +107,13 @@ def test_a_gateway_with_keys_is_applied_to_under_load_and_ends_whole(tmp_path: P
         assert gateway.stop(signal.SIGINT) < 15
 
 
-def test_sigterm_ends_it_without_a_trace(tmp_path: Path) -> None:
-    port = free_port()
-    config = write(tmp_path / "a.yaml", port, models={"echo": {"backend": "echo"}}, routes={})
-    with serving(config, port, env={"GATEWAY_CACHE": str(tmp_path / "cache")}) as gateway:
-        folders = {word for process in gateway.descendants() for word in process.cmdline() if "--temp-dir=" in word}
-        assert gateway.stop(signal.SIGTERM) < 15
-        assert gateway.process.returncode == 0
-        assert gateway.output.rstrip().endswith("Stopping …")
-        assert folders
-        assert not any(Path(word.partition("=")[2]).exists() for word in folders)
+def ends_by_sigterm_without_a_trace(gateway: Gateway) -> None:
+    folders = {word for process in gateway.descendants() for word in process.cmdline() if "--temp-dir=" in word}
+    assert gateway.stop(signal.SIGTERM) < 15
+    assert gateway.process.returncode == 0
+    assert gateway.output.rstrip().endswith("Stopping …")
+    assert folders
+    assert not any(Path(word.partition("=")[2]).exists() for word in folders)
 
 
 def test_a_model_that_cannot_start_is_one_clear_line_and_leaves_nothing(tmp_path: Path) -> None:
@@ -189,6 +186,7 @@ def test_a_killed_replica_comes_back_and_a_batch_outlives_its_gateway(tmp_path: 
         assert [row["custom_id"] for row in rows] == [f"{number}" for number in range(200)]
         texts = {row["response"]["body"]["choices"][0]["text"] for row in rows}
         assert texts == {httpx.post(f"{gateway.url}/v1/completions", json=ASKED).json()["choices"][0]["text"]}
+        ends_by_sigterm_without_a_trace(gateway)
 
 
 ASKED = {"model": "frail", "prompt": "one two three four five six seven eight"}

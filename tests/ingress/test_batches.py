@@ -67,6 +67,14 @@ class Client:
             batch = await self.get(f"/v1/batches/{batch['id']}")
         return batch
 
+    async def answered(self, batch: Any) -> int:
+        """How many lines have an answer, as soon as one has."""
+        deadline = time.monotonic() + 20
+        while not (done := (await self.get(f"/v1/batches/{batch['id']}"))["request_counts"]["completed"]):
+            assert time.monotonic() < deadline, batch
+            await asyncio.sleep(0.02)
+        return done
+
     async def rows(self, file_id: str) -> dict[str, Any]:
         content = (await self.http.get(f"/v1/files/{file_id}/content")).text
         return {row["custom_id"]: row for row in map(json.loads, content.splitlines())}
@@ -138,7 +146,7 @@ async def test_requests_are_counted_and_recorded(client: Any, doors: Any, policy
 async def test_cancelled_while_it_runs(client: Any) -> None:
     one = client({"models": {"echo": {"backend": "echo", "options": {"delay_ms": 20}}}})
     batch = await one.begin([line(f"{number}", chat("a b c d")) for number in range(200)])
-    await asyncio.sleep(0.3)
+    await one.answered(batch)
     said = (await one.http.post(f"/v1/batches/{batch['id']}/cancel")).json()
     assert said["status"] in ("cancelling", "cancelled")
     batch = await one.end(said)
@@ -158,7 +166,7 @@ async def test_another_gateway_goes_on_where_one_stopped(client: Any, monkeypatc
     slow = {"models": {"echo": {"backend": "echo", "options": {"delay_ms": 20}}}}
     one = client(slow)
     batch = await one.begin([line(f"{number}", chat("a b c d")) for number in range(100)])
-    await asyncio.sleep(0.3)
+    await one.answered(batch)
     await one.door.close()
     two = client(slow)
     counts = (await two.get(f"/v1/batches/{batch['id']}"))["request_counts"]

@@ -18,6 +18,7 @@ from gateway.config import ModelSpec
 from gateway.testing import AppClient
 from gateway_onnx.backend import OnnxBackend
 from gateway_torch.backend import TorchBackend
+from tests.rows import SHARE
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -40,7 +41,14 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "city", "strict": True,
 async def client(request: Any, smollm2_folder: Path) -> AsyncIterator[AppClient]:
     kind: type[TorchBackend | OnnxBackend] = request.param
     digest = smollm2_folder.name.removesuffix("-hf1")
-    backend = kind(BackendContext("m", ModelSpec(backend=kind.__module__), smollm2_folder, digest=digest))
+    backend = kind(
+        BackendContext(
+            "m",
+            ModelSpec(backend=kind.__module__, resources=SHARE),
+            smollm2_folder,
+            digest=digest,
+        )
+    )
     await backend.start()
     try:
         yield AppClient(backend.app)

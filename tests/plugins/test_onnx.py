@@ -24,6 +24,7 @@ from gateway_onnx.conversion import converted
 from gateway_onnx.engine import OnnxEngine
 from gateway_onnx.options import plan
 from gateway_onnx.reference import static_batch_rate
+from tests.rows import SHARE
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="class")]
 
@@ -34,7 +35,13 @@ ANSWER = "The capital of France is Paris."
 def context_of(folder: Path, **options: Any) -> BackendContext:
     # The folder's name begins with the source's digest: tests and `gateway serve` share one conversion.
     digest = folder.name.split("-")[0]
-    return BackendContext("smollm2", ModelSpec(backend="onnx", options=options), folder, digest, cache_root())
+    return BackendContext(
+        "smollm2",
+        ModelSpec(backend="onnx", options=options, resources=SHARE),
+        folder,
+        digest,
+        cache_root(),
+    )
 
 
 async def collect(engine: OnnxEngine, prompt: list[int], **sampling: Any) -> list[Delta]:

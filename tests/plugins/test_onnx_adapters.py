@@ -24,6 +24,7 @@ from gateway_onnx.lora_files import read_lora
 from gateway_onnx.lora_graph import LoraGraph, Site
 from gateway_onnx.options import plan
 from tests.loras import write_lora
+from tests.rows import SHARE
 
 SHAPE = {"hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 4, "num_key_value_heads": 2}
 SITE = Site("0.qkv_proj", tuple(f"model.layers.0.self_attn.{name}_proj" for name in "qkv"), 8, (8, 4, 4))
@@ -118,7 +119,7 @@ class TestOnnxWithAdapters(AdapterContract, BackendStarted):
     @pytest.fixture(scope="class")
     @classmethod
     def context(cls, smollm2_folder: Path) -> BackendContext:
-        spec = ModelSpec(backend="onnx", adapters=AdaptersSpec(max_rank=8), max_model_len=2048)
+        spec = ModelSpec(backend="onnx", adapters=AdaptersSpec(max_rank=8), max_model_len=2048, resources=SHARE)
         digest = smollm2_folder.name.removesuffix("-hf1")
         return BackendContext("smollm2", spec, smollm2_folder, digest=digest)
 

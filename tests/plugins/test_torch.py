@@ -14,6 +14,7 @@ from gateway.config import ModelSpec
 from gateway.engine import Delta, Generation, Sampling
 from gateway.testing import AppClient, BackendContract
 from gateway_torch.backend import TorchBackend
+from tests.rows import SHARE
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,12 @@ class TestTorch(BackendContract):
     @pytest.fixture(scope="class")
     @classmethod
     def context(cls, smollm2_folder: Path) -> BackendContext:
-        return BackendContext("smollm2", ModelSpec(backend="torch"), smollm2_folder, digest="d" * 64)
+        return BackendContext(
+            "smollm2",
+            ModelSpec(backend="torch", resources=SHARE),
+            smollm2_folder,
+            digest="d" * 64,
+        )
 
     async def test_knows_its_model(self, backend: TorchBackend, smollm2_folder: Path) -> None:
         card = backend.card()

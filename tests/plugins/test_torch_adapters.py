@@ -22,6 +22,7 @@ from gateway_torch.adapters import Adapters
 from gateway_torch.backend import TorchBackend
 from gateway_torch.lora_files import read_lora
 from tests.loras import write_lora
+from tests.rows import SHARE
 
 TINY = {
     "model_type": "llama",
@@ -175,7 +176,7 @@ class TestTorchWithAdapters(AdapterContract, BackendStarted):
     @pytest.fixture(scope="class")
     @classmethod
     def context(cls, smollm2_folder: Path) -> BackendContext:
-        spec = ModelSpec(backend="torch", adapters=AdaptersSpec(max_rank=8), max_model_len=2048)
+        spec = ModelSpec(backend="torch", adapters=AdaptersSpec(max_rank=8), max_model_len=2048, resources=SHARE)
         return BackendContext("smollm2", spec, smollm2_folder, digest="d" * 64)
 
     @pytest.fixture(scope="class")

@@ -23,6 +23,7 @@ from gateway.errors import ConfigError, Unavailable
 from gateway.testing import AppClient, BackendContract
 from gateway_vllm.backend import VllmBackend
 from gateway_vllm.reaper import MARK, marked
+from tests.rows import SHARE
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +32,7 @@ QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 def context_of(folder: Path, **options: Any) -> BackendContext:
-    spec = ModelSpec(backend="vllm", options={"kv_cache_gb": 0.5, **options})
+    spec = ModelSpec(backend="vllm", options={"kv_cache_gb": 0.5, **options}, resources=SHARE)
     return BackendContext("smollm2", spec, folder, digest="d" * 64)
 
 
