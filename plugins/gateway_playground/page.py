@@ -46,6 +46,8 @@ def look() -> dict[str, Any]:
     theme = Soft(primary_hue="indigo", neutral_hue="slate", font=["sans-serif"], font_mono=["monospace"])
     theme.font = SYSTEM_FONT
     theme.font_mono = SYSTEM_MONO
+    # Soft's own are white on white: three to one is what the edge of a control needs.
+    theme.set(checkbox_border_color="*neutral_500", checkbox_border_color_dark="*neutral_400")  # pyright: ignore[reportUnknownMemberType]
     return {"theme": theme, "css_paths": sorted(Path(__file__).parent.glob("**/*.css"))}
 
 

@@ -63,7 +63,7 @@ class House:
         table = RouteTable(
             tuple(self.backends),
             {name: (first, tuple(Target(model) for model in to)) for name, to in ROUTES.items()},
-            "quick",
+            next(iter(self.backends)),
         )
         self._wide = wide_door(policy, table=table, app=lambda name: self.backends[name].app, fleet=self, **shared)
         self._lanes = {

@@ -227,4 +227,4 @@ def _origin(request: gr.Request, otherwise: str) -> str:
 def _branch_label(number: int, ways: list[list[Turn]]) -> str:
     last = ways[number][-1] if ways[number] else Turn("", "")
     said = " ".join((last.answer or last.failure or "…").split())
-    return f"Branch {number + 1} of {len(ways)}: {' '.join(last.question.split())[:40]} → {said[:40]}"
+    return f"{number + 1}/{len(ways)}: {' '.join(last.question.split())[:40]} → {said[:40]}"

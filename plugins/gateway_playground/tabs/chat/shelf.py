@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -141,7 +142,8 @@ class Shelf:
 
     async def _import(self, event: gr.EventData) -> Update:
         try:
-            found = read_file(str(event.text))
+            # A large file takes longer than others should wait for their next token.
+            found = await asyncio.to_thread(read_file, str(event.text))
         except AskError as failure:
             return {self.read: None, **self._says(failure)}
         number = f"{len(found)} conversation{'' if len(found) == 1 else 's'}"
