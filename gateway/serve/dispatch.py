@@ -57,6 +57,7 @@ class RemoteModel:
         handle = handle.options(request_serialization="pickle", response_serialization="pickle")
         self._whole = handle.options(method_name="answer")
         self._stream = handle.options(method_name="stream", stream=True)
+        self._withdrawn: set[asyncio.Task[None]] = set()
         self._return: asyncio.Task[None] | None = None
         """Runs from the loss of a replica until any of the model's replicas answers."""
 
@@ -107,17 +108,17 @@ class RemoteModel:
         try:
             data: bytes = await response
         except asyncio.CancelledError:
-            response.cancel()
+            self._withdraw(response, response)
             raise
         head, body = unpack_head(data)
         await send(_start(head.status, head.headers, head.backend_s))
         await send({"type": "http.response.body", "body": body})
 
     async def _pass_stream(self, call: bytes, send: Send) -> None:
-        parts = self._stream.remote(call)
+        parts = cast(AsyncIterator[bytes], self._stream.remote(call))
         try:
             first = True
-            async for part in cast(AsyncIterator[bytes], parts):
+            async for part in parts:
                 if first:
                     first = False
                     head, part = unpack_head(part)
@@ -127,9 +128,15 @@ class RemoteModel:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
         except BaseException:
             # Also where `send` failed because the client is gone: the engine must stop at once.
-            parts.cancel()
+            self._withdraw(parts, anext(parts))
             raise
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _withdraw(self, call: Any, rest: Awaitable[Any]) -> None:
+        """End a call in its replica; `rest` is what would bring the rest of its answer."""
+        task = asyncio.create_task(_ended(call, rest))
+        self._withdrawn.add(task)
+        task.add_done_callback(self._withdrawn.discard)
 
     async def card(self) -> ModelCard:
         """What the model says of itself. Raises Unavailable where it does not answer in time."""
@@ -150,6 +157,16 @@ class RemoteModel:
     async def adapters(self) -> Iterable[tuple[str, list[str]]]:
         """(replica, ids of the adapters in its memory) of every replica."""
         return await broadcast(self._control, "adapters")
+
+
+async def _ended(call: Any, rest: Awaitable[Any]) -> None:
+    # Where a client leaves in the very turn of the event loop in which its call was assigned to a replica, Serve's
+    # `cancel` does not know yet to whom, and does nothing. It knows once somebody has asked for the answer again.
+    asking = asyncio.ensure_future(rest)
+    await asyncio.sleep(0)
+    call.cancel()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
 
 
 async def broadcast(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -53,6 +54,22 @@ def check_none_left(gateway: Gateway, model: str) -> None:
 async def test_clients_that_leave_at_random_moments(gateway: Gateway, model: str) -> None:
     await leave(gateway, model, 16)
     check_none_left(gateway, model)
+
+
+async def test_clients_that_leave_while_they_are_assigned_to_a_replica(gateway: Gateway) -> None:
+    """Within the milliseconds in which Serve knows of a call, and does not know yet whom to tell that it is over."""
+    asked = {"model": "echo-slow", "prompt": "a " * 800, "max_tokens": 900, "stream": True}
+    rng = random.Random(1)
+
+    async def one(http: httpx.AsyncClient) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rng.uniform(0.005, 0.1)):
+                await http.post(f"{gateway.url}/v1/completions", json=asked)
+
+    async with httpx.AsyncClient(timeout=60) as http:
+        for _ in range(12):
+            await asyncio.gather(*(one(http) for _ in range(16)))
+    check_none_left(gateway, "echo-slow")
 
 
 @pytest.mark.proof
