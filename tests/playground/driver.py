@@ -162,7 +162,7 @@ class PlaygroundPage:
 
     def choose(self, *models: str) -> None:
         """Put these models under Compare."""
-        field = self.page.get_by_label("Models", exact=True)
+        field = self.page.get_by_role("combobox", name="Models", exact=True)
         chosen = self.page.locator("#compare-models .token")
         # A field that has just been shown sets itself to where it begins, once more, a moment later.
         self.page.wait_for_timeout(500)
