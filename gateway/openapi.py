@@ -135,6 +135,21 @@ _SCHEMAS: dict[str, Any] = {
         ("object", "data", "votes", "confidence"),
         object={"const": "list"}, data=_ROWS, votes=_NUMBER, confidence={"type": "number"},
     ),
+    "Adapter": _fields(
+        ("id", "object", "base", "name", "version", "state", "aliases", "resident"),
+        id=_TEXT, object={"const": "adapter"}, engine_id=_TEXT, base=_TEXT, name=_TEXT, version=_NUMBER,
+        base_digest=_TEXT, digest=_TEXT, source=_TEXT, rank=_NUMBER, state={"enum": ["verified", "failed"]},
+        reason=_TEXT, metrics=_OBJECT, verdict=_OBJECT, created={"type": "number"}, wanted={"type": "boolean"},
+        places=_ROWS, aliases={"type": "array", "items": _TEXT}, resident=_ROWS,
+    ),
+    "Adapters": _fields(
+        ("object", "data", "models"), object={"const": "list"}, data={"type": "array", "items": _ref("Adapter")},
+        models=_OBJECT,
+    ),
+    "AdapterLoad": _fields(
+        ("lora_name", "lora_path"), lora_name=_TEXT, lora_path=_TEXT, load_inplace={"type": "boolean"}, model=_TEXT,
+    ),
+    "AdapterUnload": _fields(("lora_name",), lora_name=_TEXT, model=_TEXT),
     "Deleted": _fields(("id", "deleted"), id=_TEXT, deleted={"const": True}),
     "Items": _fields(("object", "data"), object={"const": "list"}, data=_ROWS),
     "TokenCount": _fields(("input_tokens",), input_tokens=_NUMBER),
@@ -209,6 +224,11 @@ def _paths() -> dict[str, Any]:
         "/v1/arena/leaderboard": {"get": _page("How strong models are, by all votes", "Leaderboard")},
         "/v1/models": {"get": _page("What is served", "Models")},
         "/v1/models/{model}": _at("model", get=_page("One model", "Model")),
+        "/v1/adapters": {"get": _page("Every adapter: versions, verdicts, and which replicas hold it", "Adapters")},
+        "/v1/load_lora_adapter": {"post": _page("Verify, register and load an adapter everywhere", "", "AdapterLoad")},
+        "/v1/unload_lora_adapter": {
+            "post": _page("Take an adapter away once its requests have ended", "", "AdapterUnload")
+        },
         "/tokenize": {"post": _page("A text's tokens", "Tokens", "TokenizeRequest")},
         "/detokenize": {"post": _page("The text of tokens", "Prompt", "DetokenizeRequest")},
         "/tokenizer_info": {"get": _page("A tokenizer's special tokens and template", "TokenizerInfo")},

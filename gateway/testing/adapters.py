@@ -4,6 +4,7 @@ refuse them."""
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from gateway.errors import AdapterError, Unsupported
 from gateway.testing.asking import CHAT, COMPLETIONS, PROMPTS, Asking, ok, refused
 from gateway.testing.client import AppClient
 from gateway.types import AdapterFiles
+
+CITIES = ("Paris", "Rome")
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": list(CITIES)}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 
 
 @pytest.mark.asyncio(loop_scope="class")
@@ -88,6 +97,37 @@ class AdapterContract(Asking):
             if scored["tokens"][len(ids) :] == made["logprobs"]["tokens"]:
                 expected = made["logprobs"]["token_logprobs"]
                 assert scored["token_logprobs"][len(ids) :] == pytest.approx(expected, abs=0.01)
+        finally:
+            await backend.unload_adapter(adapter.id)
+
+    async def test_holds_an_adapter_to_a_grammar_and_to_tools(
+        self, backend: Backend, client: AppClient, adapters: Sequence[AdapterFiles]
+    ) -> None:
+        if "adapters" not in backend.card().capabilities:
+            return
+        adapter = adapters[0]
+        await backend.load_adapter(adapter)
+        try:
+            choice = {"structured_outputs": {"choice": ["Lyon", "Nice"]}, "max_tokens": 12}
+            base = await client.post(COMPLETIONS, self.completion(backend, **choice))
+            held = await client.post(COMPLETIONS, self.completion(backend, model=adapter.id, **choice))
+            assert held.status == base.status
+            if base.status != 200:
+                refused(held, 400)
+                return
+            assert ok(held)["choices"][0]["text"] in ("Lyon", "Nice")
+            if "chat" not in backend.card().capabilities:
+                return
+            form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}}
+            asked = self.chat(backend, model=adapter.id, max_tokens=30, response_format=form, logprobs=True)
+            said = ok(await client.post(CHAT, {**asked, "top_logprobs": 2}))["choices"][0]
+            assert json.loads(said["message"]["content"])["city"] in CITIES
+            assert all(len(entry["top_logprobs"]) == 2 for entry in said["logprobs"]["content"])
+            tool = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
+            asked = self.chat(backend, model=adapter.id, max_tokens=60, tools=[tool], tool_choice="required")
+            (call,) = ok(await client.post(CHAT, asked))["choices"][0]["message"]["tool_calls"]
+            assert call["function"]["name"] == "weather"
+            assert json.loads(call["function"]["arguments"])["city"] in CITIES
         finally:
             await backend.unload_adapter(adapter.id)
 

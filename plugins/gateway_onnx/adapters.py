@@ -1,7 +1,7 @@
 """Adapters beside one graph: their matrices side by side in memory that we own, and who of a batch uses which of them.
 
 Every site keeps A `[ranks, in]` and B `[ranks, out]` of all loaded adapters, one after the other; a mask leaves each
-row the ranks of its own adapter, and a row of the base none. A step without adapters binds matrices of no rank. Knows
+row the ranks of its own adapter, and a row of the base none. A step without adapters runs the graph without them. Knows
 no request; belongs to the thread that steps.
 """
 
@@ -63,6 +63,11 @@ class Adapters:
         self._spans = {name: (s - width, e - width) if s >= end else (s, e) for name, (s, e) in self._spans.items()}
         self._moved()
 
+    @property
+    def used(self) -> bool:
+        """Whether any row of the next run has an adapter."""
+        return self._span[1] > 0
+
     def plan(self, rows: Sequence[str | None]) -> None:
         """Row i of the next run is `rows[i]`'s. Ids must be loaded."""
         asked = tuple(rows)
@@ -98,7 +103,7 @@ class Adapters:
 
     def _moved(self) -> None:
         self._changes += 1
-        self._rows = None
+        self._rows, self._span = None, (0, 0)
 
 
 def _block(id: str, site: Site, matrices: LowRank, rank: int) -> tuple[Matrix, Matrix]:

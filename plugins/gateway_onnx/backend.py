@@ -18,10 +18,11 @@ from gateway_onnx.continuous import BatchLimits, ContinuousBatch
 from gateway_onnx.conversion import converted
 from gateway_onnx.engine import OnnxEngine
 from gateway_onnx.genai import GenaiBatch
-from gateway_onnx.graph import DecoderGraph
+from gateway_onnx.graph import DecoderGraph, lora_session
 from gateway_onnx.lora_files import read_lora
 from gateway_onnx.options import Plan, parse_options, plan
 from gateway_onnx.scoring import Scorer
+from gateway_onnx.session import LoraSession
 
 
 class OnnxBackend(Backend):
@@ -33,6 +34,7 @@ class OnnxBackend(Backend):
         self._info = engine_info(context, "onnx")
         self._plan: Plan | None = None
         self._engine: OnnxEngine | None = None
+        self._lora: LoraSession | None = None
         self._app: ASGIApp | None = None
 
     async def start(self) -> None:
@@ -50,8 +52,11 @@ class OnnxBackend(Backend):
         length = min(length, context.spec.max_model_len or length)
         streams = made.options.max_batch_size + made.options.max_waiting
         eos = tokenizer.eos_token_ids
+        lora = None
+        if room:
+            lora = self._lora = lora_session(folder, threads=made.threads, spinning=made.options.spinning)
         engine = OnnxEngine(
-            lambda: _batch(folder, made, length, eos, room), tokenizer, length, max_streams=streams,
+            lambda: _batch(folder, made, length, eos, lora), tokenizer, length, max_streams=streams,
             scores_prompts=made.batching == "rows",
         )  # fmt: skip
         self._engine = engine
@@ -102,14 +107,15 @@ class OnnxBackend(Backend):
         )
 
     async def load_adapter(self, adapter: AdapterFiles) -> None:
-        """Read beside the steps; only placed between two of them."""
+        """Read beside the steps, and the graph that takes adapters opened there with the first; placed between two."""
         room = self.context.spec.adapters
-        if room is None:
+        if room is None or self._lora is None:
             raise no_adapters(self.context)
         if adapter.rank > room.max_rank:
             where = f"models.{self.context.name}.adapters.max_rank"
             raise AdapterError(f"{adapter.id}: its rank {adapter.rank} is more than {room.max_rank} ({where})")
         matrices = await asyncio.to_thread(read_lora, adapter.path)
+        await asyncio.to_thread(self._lora.open)
         await self._started.load(adapter.id, matrices)
 
     async def unload_adapter(self, id: str) -> None:
@@ -123,11 +129,11 @@ class OnnxBackend(Backend):
         return self._engine
 
 
-def _batch(folder: Path, made: Plan, length: int, eos: frozenset[int], with_lora: bool) -> Batch:
+def _batch(folder: Path, made: Plan, length: int, eos: frozenset[int], lora: LoraSession | None) -> Batch:
     options = made.options
 
     def graph() -> DecoderGraph:
-        return DecoderGraph(folder, threads=made.threads, spinning=options.spinning, with_lora=with_lora)
+        return DecoderGraph(folder, threads=made.threads, spinning=options.spinning, lora=lora)
 
     if made.batching == "rows":
         limits = BatchLimits(options.max_batch_size, options.prefill_chunk, options.cache_gb * 2**30, length, eos)

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from gateway.errors import ConfigError
 from gateway_onnx.adapters import Adapters
 from gateway_onnx.cache import RowCache
-from gateway_onnx.lora_graph import LoraGraph, with_adapters
+from gateway_onnx.lora_graph import with_adapters
+from gateway_onnx.session import LoraSession, open_session
 
 Logits = NDArray[np.float32]
 """[rows, positions, vocabulary] or a slice of it; the model's own scores before any temperature."""
 
 
-_HEADS = ("num_attention_heads", "num_key_value_heads", "head_size")
+_Key = tuple[int, int, int, bool, bool]
+"""(cache, first row, rows, with logits, with adapters) of a binding."""
 
 
 class DecoderGraph:
@@ -29,34 +31,18 @@ class DecoderGraph:
     Not safe for two threads at once: every call belongs to the thread that steps.
     """
 
-    def __init__(self, folder: Path, *, threads: int, spinning: bool, with_lora: bool = False) -> None:
-        """Blocks for about a second. `with_lora`: with room for adapters, a few nodes more at every product. Raises
+    def __init__(self, folder: Path, *, threads: int, spinning: bool, lora: LoraSession | None = None) -> None:
+        """Blocks for about a second. `lora`: the same graph with room for adapters, for steps that have some. Raises
         ConfigError where the graph is of another kind."""
-        ort: Any = import_module("onnxruntime")
-        ort.disable_telemetry_events()
         config: Any = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
         decoder: Any = config["decoder"]
-        options: Any = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Threads that spin between two operators gain a quarter; spinning on after the run would rob other engines.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        model: str | bytes = str(folder / decoder["filename"])
-        lora: LoraGraph | None = None
-        if with_lora:
-            heads, keys, size = (int(decoder[name]) for name in _HEADS)
-            lora = with_adapters(folder / decoder["filename"], heads * size, keys * size)
-            model = lora.model
-            # The weights stay where they are, beside the graph that was read.
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-        self.adapters = Adapters(lora) if lora is not None else None
+        self._lora = lora
+        self.adapters = Adapters(lora.graph) if lora is not None else None
         """Whoever runs plans the rows first."""
-        self._session: Any = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._whole: Any = ort.RunOptions()
+        self._session: Any = open_session(str(folder / decoder["filename"]), threads=threads, spinning=spinning)
+        self._whole: Any = import_module("onnxruntime").RunOptions()
         # Prompt positions whose logits nobody reads need no vocabulary-sized product.
-        self._without_logits: Any = ort.RunOptions()
+        self._without_logits: Any = import_module("onnxruntime").RunOptions()
         self._without_logits.only_execute_path_to_fetches = True
 
         self.layers = int(decoder["num_hidden_layers"])
@@ -69,14 +55,14 @@ class DecoderGraph:
             for n in range(self.layers)
             for part in ("key", "value")
         ]
-        self._bindings: dict[tuple[int, int, int, bool], Any] = {}
-        self._bound: dict[tuple[int, int, int, bool], object] = {}
+        self._bindings: dict[_Key, Any] = {}
+        self._bound: dict[_Key, object] = {}
         """Which matrices of adapters each of them holds."""
         self._require_known_inputs(folder)
 
     def _require_known_inputs(self, folder: Path) -> None:
         inputs: Any = self._session.get_inputs()
-        types: dict[str, str] = {each.name: each.type for each in inputs if not each.name.startswith("lora_")}
+        types: dict[str, str] = {each.name: each.type for each in inputs}
         known = {"input_ids", "attention_mask", *(past for past, _ in self._past)}
         if set(types) != known or any(types[past] != "tensor(float)" for past, _ in self._past):
             strange = sorted(set(types) ^ known)[:4] or ["keys and values that are not float32"]
@@ -123,9 +109,11 @@ class DecoderGraph:
         self, cache: RowCache, row: int, ids: NDArray[np.int64], mask: NDArray[np.int64], into: Logits | None
     ) -> None:
         rows = int(ids.shape[0])
-        binding = self._binding(cache, row, rows, into is not None)
-        if self.adapters is not None:
-            key = (id(cache), row, rows, into is not None)
+        session, key = self._session, (id(cache), row, rows, into is not None, False)
+        if self.adapters is not None and self.adapters.used and self._lora is not None:
+            session, key = self._lora.open(), (*key[:4], True)
+        binding = self._binding(session, key, cache)
+        if self.adapters is not None and key[4]:
             self._bound[key] = self.adapters.bind(binding, self._bound.get(key))
         binding.bind_input("input_ids", "cpu", 0, np.int64, ids.shape, ids.ctypes.data)
         binding.bind_input("attention_mask", "cpu", 0, np.int64, mask.shape, mask.ctypes.data)
@@ -134,14 +122,14 @@ class DecoderGraph:
             if into.size < shape[0] * shape[1] * shape[2]:
                 raise ValueError(f"{into.shape} cannot hold logits of shape {shape}")
             binding.bind_output("logits", "cpu", 0, np.float32, shape, into.ctypes.data)
-        self._session.run_with_iobinding(binding, self._whole if into is not None else self._without_logits)
+        session.run_with_iobinding(binding, self._whole if into is not None else self._without_logits)
 
-    def _binding(self, cache: RowCache, row: int, rows: int, logits: bool) -> Any:
+    def _binding(self, session: Any, key: _Key, cache: RowCache) -> Any:
         """Past and present of some rows bound to one address, made once for each combination."""
-        key = (id(cache), row, rows, logits)
         if (found := self._bindings.get(key)) is not None:
             return found
-        binding = self._session.io_binding()
+        _, row, rows, _, _ = key
+        binding = session.io_binding()
         shape = (rows, cache.heads, cache.length, cache.head_size)
         for plane, (past, present) in enumerate(self._past):
             address = cache.address(plane, row)
@@ -154,3 +142,14 @@ class DecoderGraph:
         self._bindings.clear()
         self._bound.clear()
         self._session = None
+        if self._lora is not None:
+            self._lora.close()
+
+
+def lora_session(folder: Path, *, threads: int, spinning: bool) -> LoraSession:
+    """A decoder's graph with room for adapters, not opened yet. Raises ConfigError where it has none for any."""
+    config: Any = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
+    decoder: Any = config["decoder"]
+    heads, keys, size = (int(decoder[name]) for name in ("num_attention_heads", "num_key_value_heads", "head_size"))
+    graph = with_adapters(folder / decoder["filename"], heads * size, keys * size)
+    return LoraSession(graph, folder, threads=threads, spinning=spinning)

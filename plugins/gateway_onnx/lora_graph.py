@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.errors import ConfigError
 
-_LAYER = re.compile(r"/model/layers\.(\d+)/(attn|mlp)/(\w+)/MatMul(?:NBits)?")
+_LAYER = re.compile(r"/model/layers\.(\d+)/(attn|mlp)/(\w+)/MatMul(?:NBits|_Q\d)?")
 _BLOCK = {"attn": "self_attn", "mlp": "mlp"}
 _PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 """What the model builder packs into one product."""

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.bench import doors, engines, evals, footprint, surface
+from tests.bench import adapters, doors, engines, evals, footprint, surface
 from tests.bench.figures import Figures
 
-PARTS = ("doors", "engines", "surface", "footprint", "evals")
+PARTS = ("doors", "engines", "surface", "footprint", "evals", "adapters")
 
 
 def main() -> None:
@@ -40,6 +40,8 @@ def main() -> None:
                 surface.measure(figures)
             elif part == "evals":
                 evals.measure(figures)
+            elif part == "adapters":
+                adapters.measure(figures)
             else:
                 footprint.measure(figures)
         except Exception as error:

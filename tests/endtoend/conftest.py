@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.endtoend.watching import install
 from tests.rows import SHARE
 from tests.running import Gateway, free_port, serving
 
@@ -16,13 +17,18 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The shipped config, and models that fail on demand."""
+    """The shipped config, models that fail on demand, and one in two replicas that says which adapter answered."""
     config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
     for model in config["models"].values():
         model["resources"]["threads"] = SHARE.threads
+    weights = {name: config["models"]["smollm2"][name] for name in ("source", "sha256")}
     config["models"]["echo"] = {"backend": "echo"}
     config["models"]["echo-slow"] = {"backend": "echo", "options": {"delay_ms": 50}}
     config["models"]["broken"] = {"backend": "echo", "options": {"fail_after": 1}}
+    config["models"]["echo-pair"] = {
+        "backend": "echo", **weights, "replicas": 2, "options": {"load_ms": 300, "delay_ms": 10},
+        "adapters": {"max_resident": 2, "pinned": ["steady"]},
+    }  # fmt: skip
     config["routes"]["backup"] = {"targets": ["broken", "echo"]}
     config["routes"]["shared"] = {"policy": "weighted", "targets": [{"model": "echo"}, {"model": "echo-slow"}]}
     port = free_port()
@@ -30,5 +36,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     config["server"] |= {"port": port, "store": f"sqlite:///{folder / 'gateway.db'}"}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
-    with serving(path, port) as running:
+    env, _ = install(folder)
+    with serving(path, port, env) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def notes(gateway: Gateway) -> Path:
+    """Where the replicas of that gateway note which adapters came and went."""
+    return gateway.config.parent / "notes"

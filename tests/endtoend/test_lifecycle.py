@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.adapters.making import write_adapter
 from tests.running import Gateway, free_port, run, serving
 
 pytestmark = pytest.mark.slow
@@ -129,14 +130,19 @@ def test_a_model_that_cannot_start_is_one_clear_line_and_leaves_nothing(tmp_path
     assert not list((tmp_path / "cache" / "run").glob("*.json"))
 
 
-def test_a_killed_replica_comes_back_and_a_batch_outlives_its_gateway(tmp_path: Path) -> None:
+def test_a_killed_replica_comes_back_and_batches_and_adapters_outlive_their_gateway(
+    tmp_path: Path, smollm2_folder: Path
+) -> None:
     port = free_port()
-    models = {"frail": {"backend": "echo", "options": {"delay_ms": 10}}, "echo": {"backend": "echo"}}
+    frail = {"backend": "echo", "options": {"delay_ms": 10}, "source": str(smollm2_folder), "adapters": {}}
+    models = {"frail": frail, "echo": {"backend": "echo"}}
     server = {"port": port, "store": f"sqlite:///{tmp_path / 'gateway.db'}"}
     routes = {"chat": {"targets": ["frail", "echo"]}}
     config = write(tmp_path / "a.yaml", port, models=models, routes=routes, server=server)
     env = {"GATEWAY_CACHE": str(tmp_path / "cache")}
     with serving(config, port, env=env) as gateway:
+        says = {"lora_name": "support", "lora_path": str(write_adapter(tmp_path / "a", layers=1, says="A"))}
+        assert httpx.post(f"{gateway.url}/v1/load_lora_adapter", json=says, timeout=60).status_code == 200
         answers: list[httpx.Response] = []
         stop = threading.Event()
 
@@ -168,9 +174,13 @@ def test_a_killed_replica_comes_back_and_a_batch_outlives_its_gateway(tmp_path: 
             assert error["code"] in ("unavailable", "backend_failed"), error
         lane = httpx.post(f"{gateway.url}/m/frail/v1/completions", json={"prompt": "x"}, timeout=30)
         assert lane.status_code == 200
+        assert adapter_said(gateway.url) == "A: hello"
         batch = begin_batch(gateway.url, 200)
         time.sleep(1.5)
     with serving(config, port, env=env) as gateway:
+        # Loaded as the replica starts, before anybody asks for it.
+        wait_for(lambda: httpx.get(f"{gateway.url}/v1/adapters").json()["data"][0]["resident"] != [], 30)
+        assert adapter_said(gateway.url) == "A: hello"
         deadline = time.monotonic() + 90
         counts: list[int] = []
         while batch["status"] != "completed":
@@ -187,6 +197,11 @@ def test_a_killed_replica_comes_back_and_a_batch_outlives_its_gateway(tmp_path: 
         texts = {row["response"]["body"]["choices"][0]["text"] for row in rows}
         assert texts == {httpx.post(f"{gateway.url}/v1/completions", json=ASKED).json()["choices"][0]["text"]}
         ends_by_sigterm_without_a_trace(gateway)
+
+
+def adapter_said(url: str) -> str:
+    body = {"model": "frail:support", "messages": [{"role": "user", "content": "hello"}]}
+    return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).json()["choices"][0]["message"]["content"]
 
 
 ASKED = {"model": "frail", "prompt": "one two three four five six seven eight"}

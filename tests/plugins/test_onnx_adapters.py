@@ -173,3 +173,27 @@ class TestOnnxWithAdapters(AdapterContract, BackendStarted):
         big = AdapterFiles("big", adapters[0].path, "", 9)
         with pytest.raises(AdapterError, match=r"rank 9 is more than 8 \(models.smollm2.adapters.max_rank\)"):
             await backend.load_adapter(big)
+
+
+@pytest.mark.slow
+class TestInt4WithAdapters(AdapterContract, BackendStarted):
+    """Adapters stay float32 beside weights of four bits."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def context(cls, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> BackendContext:
+        options = {"provider": "cpu"}
+        spec = ModelSpec(backend="onnx", dtype="int4", adapters=AdaptersSpec(), max_model_len=256, options=options)
+        return BackendContext("tiny", spec, tiny_folder, digest="e" * 64, cache=tmp_path_factory.mktemp("int4"))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def adapters(cls, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sequence[AdapterFiles]:
+        folder = tmp_path_factory.mktemp("adapters")
+        first = write_lora(folder / "one", tiny_folder, id="tiny:one", seed=1, rank=8, scale=0.3)
+        return first, write_lora(folder / "two", tiny_folder, id="tiny:two", seed=2, modules=("q_proj", "up_proj"))
+
+    async def test_its_products_are_of_four_bits(self, backend: OnnxBackend, context: BackendContext) -> None:
+        assert backend.card().dtype == "int4"
+        (graph,) = context.cache.rglob("model.onnx")
+        assert b"MatMulNBits" in graph.read_bytes()
