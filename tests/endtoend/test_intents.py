@@ -1,4 +1,5 @@
-"""The shipped example whole: two cores train an adapter, and it is proved better than its base on all three engines."""
+"""The shipped example: two cores train an adapter, and it is proved better than its base; whole on all three engines, and
+small on one."""
 
 from __future__ import annotations
 
@@ -10,12 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from tests.endtoend.test_three_engines import ENGINES
-from tests.running import Gateway, free_port, run, serving
+from tests.running import Gateway, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.proof]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "evals" / "suites" / "intents"
@@ -23,69 +23,84 @@ ROWS = ROOT / "evals" / "suites" / "intents"
 
 @dataclass(frozen=True)
 class Trained:
-    """A gateway, and what the training of its adapter `support` measured."""
+    """A gateway, an adapter that was trained beside it, and what its training measured."""
 
     gateway: Gateway
+    name: str
     measured: dict[str, Any]
     output: Path
 
-    def prove(self, engine: str) -> dict[str, Any]:
+    def prove(self, engine: str, *more: str) -> dict[str, Any]:
         done = run(
-            "adapters", "prove", "support", "--suite", "intents", "--against", engine, "--json",
+            "adapters", "prove", self.name, "--suite", "intents", "--against", engine, "--json", *more,
             "--config", str(self.gateway.config), "--base-url", self.gateway.url, "--output", str(self.output),
             timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
+        proof: dict[str, Any] = json.loads(done.stdout)
+        (row,) = proof["rows"]
+        print(f"{engine}: {row}")
+        assert row["difference"] >= 0.4, row
+        assert row["test"] == "mcnemar"
+        assert row["p_value"] < 0.001, row
+        assert proof["verdict"] == "better"
+        return row
+
+    def remove(self) -> None:
+        body = {"lora_name": f"smollm2:{self.name}"}
+        httpx.post(f"{self.gateway.url}/v1/unload_lora_adapter", json=body, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    folder = tmp_path_factory.mktemp("intents")
-    config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
-    config["server"] |= {"port": free_port(), "store": f"sqlite:///{folder / 'gateway.db'}"}
-    config["apps"] = {}
-    for model in ENGINES:
-        config["models"][model]["adapters"] = {"max_resident": 2, "max_rank": 8}
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+def train(gateway: Gateway, folder: Path, name: str, steps: int, every: int) -> Trained:
     done = run(
-        "adapters", "train", "--base", "smollm2", "--config", str(path), "--out", "support", "--json",
-        "--data", str(ROWS / "train.jsonl"), "--validation", str(ROWS / "validation.jsonl"),
-        "--last-layers", "15", "--lr", "0.003", "--max-steps", "40",
+        "adapters", "train", "--base", "smollm2", "--config", str(gateway.config), "--out", name, "--json",
+        "--data", str(ROWS / "train.jsonl"), "--validation", str(ROWS / "validation.jsonl"), "--last-layers", "15",
+        "--lr", "0.003", "--max-steps", str(steps), "--evaluate-every", str(every), "--folder", str(folder / name),
         env={"OMP_NUM_THREADS": "2"}, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    with serving(path, config["server"]["port"], within_s=600) as running:
-        yield Trained(running, json.loads(done.stdout), folder / "results")
+    measured = json.loads(done.stdout)
+    print(f"{name}: {measured}")
+    return Trained(gateway, name, measured, folder / "results")
 
 
+def test_a_dozen_steps_are_surely_better(gateway: Gateway, tmp_path: Path) -> None:
+    trained = train(gateway, tmp_path, "dozen", 12, 12)
+    try:
+        assert trained.prove("smollm2-onnx", "--limit", "32")["samples"] == 32
+    finally:
+        trained.remove()
+
+
+@pytest.fixture(scope="module")
+def trained(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    trained = train(gateway, tmp_path_factory.mktemp("intents"), "example", 40, 10)
+    yield trained
+    trained.remove()
+
+
+@pytest.mark.proof
 def test_two_cores_train_it_within_five_minutes(trained: Trained) -> None:
     assert trained.measured["seconds"] < 300
     assert trained.measured["validation_loss"] < 0.2 * trained.measured["validation_loss_before"]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("engine", ENGINES)
 def test_it_is_better_by_forty_points_and_surely(trained: Trained, engine: str) -> None:
-    proof = trained.prove(engine)
-    (row,) = proof["rows"]
-    print(f"{engine}: {row}")
-    assert row["samples"] == 80
-    assert row["difference"] >= 0.4, row
-    assert row["test"] == "mcnemar"
-    assert row["p_value"] < 0.001, row
-    assert proof["verdict"] == "better"
+    assert trained.prove(engine)["samples"] == 80
 
 
+@pytest.mark.proof
 def test_promoted_it_answers_at_both_doors(trained: Trained) -> None:
     gateway = trained.gateway
-    done = run("adapters", "promote", "support@1", "--config", str(gateway.config))
+    done = run("adapters", "promote", "smollm2:example@1", "--config", str(gateway.config))
     assert done.returncode == 0, done.stderr
     row = json.loads((ROWS / "train.jsonl").read_text().splitlines()[0])
     question, answer = row["messages"]
     body = {"messages": [question], "max_tokens": 16, "temperature": 0}
     for engine in ENGINES:
         for url in (f"{gateway.url}/v1", f"{gateway.url}/m/{engine}/v1"):
-            asked = {**body, "model": f"{engine}:support"}
+            asked = {**body, "model": f"{engine}:example"}
             told = httpx.post(f"{url}/chat/completions", json=asked, timeout=120).json()
             assert told["choices"][0]["message"]["content"] == answer["content"]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
+from gateway import plugins
+from gateway.adapters import intake
+from gateway.adapters.registry import Registry
+from gateway.adapters.verify import Base
+from gateway.cache import cache_root
 from gateway.config import parse
+from gateway.store import Store
+from tests.loras import write_lora
 from tests.running import Gateway
 
 ROOT = Path(__file__).parents[2]
@@ -19,12 +29,40 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
 COMMANDS = [text.strip() for kind, text in BLOCKS if kind == "sh"]
 
 
+@pytest.fixture(scope="module")
+def support(gateway: Gateway, smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Two versions of an adapter, promoted one after the other, where a reader would have trained them."""
+    folder = tmp_path_factory.mktemp("support")
+    base = Base("smollm2", smollm2_folder.name.removesuffix("-hf1"), smollm2_folder)
+
+    async def register() -> None:
+        store = Store(f"sqlite:///{gateway.config.parent / 'gateway.db'}")
+        registry, find = Registry(store), plugins.load().adapter_source
+        for number in (1, 2):
+            source = write_lora(folder / str(number), smollm2_folder, seed=number, modules=["q_proj"]).path
+            version = await intake.add(registry, str(source), name="support", base=base, find=find, cache=cache_root())
+            await registry.promote(version)
+        await store.close()
+
+    asyncio.run(register())
+    yield
+    httpx.post(f"{gateway.url}/v1/unload_lora_adapter", json={"lora_name": "smollm2:support"}, timeout=60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("make ")])
-def test_its_commands_run(command: str, gateway: Gateway, tmp_path: Path) -> None:
+def test_its_commands_run(command: str, gateway: Gateway, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if "apply" in command:
         # The same words against a config of this gateway: the shipped one would take away the tests' own models.
         command = command.replace("deployments/local.yaml", f"{gateway.config} --port {gateway.port}")
+    if "adapters" in command or ":support" in command:
+        request.getfixturevalue("support")
+    if "adapters" in command:
+        command += f" --config {gateway.config}"
+        # One step for forty; two rows for eighty.
+        command = command.replace("--max-steps 40", "--max-steps 1")
+    if "adapters prove" in command:
+        command += f" --limit 2 --url {gateway.url} --output {tmp_path}"
     if "status" in command:
         command += f" --port {gateway.port}"
     if "eval run" in command:
