@@ -1,5 +1,5 @@
-"""The shipped example: two cores train an adapter, and it is proved better than its base; whole on all three engines, and
-small on one."""
+"""The shipped example: two cores train an adapter that is proved better than its base, on all three engines; small on
+one."""
 
 from __future__ import annotations
 
