@@ -97,7 +97,7 @@ def test_a_load_reaches_every_replica_and_whoever_joins_later(clean: Gateway, no
     assert applied.returncode == 0, applied.stderr
     killed.kill()
     # Three again, two of which were never told: they keep to the registry.
-    until(lambda: len(set(noted(notes, f"loaded {PAIR} {known}"))) == 4 and len(holders(gateway, "support@1")) == 3)
+    until(lambda: len(set(noted(notes, f"loaded {PAIR} {known}"))) >= 4 and len(holders(gateway, "support@1")) == 3)
     assert {said(gateway, f"{PAIR}:support") for _ in range(8)} == {"A: hello"}
 
     assert change(gateway, "unload", lora_name=f"{PAIR}:support").status_code == 200
@@ -191,7 +191,7 @@ def test_three_engines_serve_it_and_none_serves_an_old_one(
     assert run("adapters", "promote", "smollm2:tone@1", "--config", str(gateway.config)).returncode == 0
     until(lambda: scored(gateway, "smollm2:tone")[0] == scored(gateway, "smollm2:tone@1")[0])
     assert change(gateway, "unload", lora_name="smollm2:tone").status_code == 200
-    until(lambda: all(ask(gateway, f"{engine}:tone").status_code == 404 for engine in ENGINES))
+    until(lambda: all(ask(gateway, f"{engine}:tone", max_tokens=1).status_code == 404 for engine in ENGINES))
     for engine in ENGINES:
         same(scored(gateway, engine), bases[engine])
 

@@ -20,6 +20,7 @@ from gateway.testing.started import BackendStarted
 from gateway.types import AdapterFiles
 from gateway_onnx.adapters import Adapters
 from gateway_onnx.backend import OnnxBackend
+from gateway_onnx.graph import lora_session
 from gateway_onnx.lora_files import read_lora
 from gateway_onnx.lora_graph import LoraGraph, Site
 from gateway_onnx.options import plan
@@ -197,3 +198,15 @@ class TestInt4WithAdapters(AdapterContract, BackendStarted):
         assert backend.card().dtype == "int4"
         (graph,) = context.cache.rglob("model.onnx")
         assert b"MatMulNBits" in graph.read_bytes()
+
+    async def test_the_graph_that_takes_adapters_is_made_in_memory_once(
+        self, backend: OnnxBackend, context: BackendContext
+    ) -> None:
+        (graph,) = context.cache.rglob("model.onnx")
+        before = {path.name: path.stat().st_mtime_ns for path in graph.parent.iterdir()}
+        session = lora_session(graph.parent, threads=1, spinning=False)
+        opened = session.open()
+        assert session.open() is opened
+        names = {each.name for each in opened.get_inputs()}
+        assert {"lora_a.0.qkv_proj", "lora_b.1.down_proj", "lora_mask.3", "input_ids"} <= names
+        assert {path.name: path.stat().st_mtime_ns for path in graph.parent.iterdir()} == before
