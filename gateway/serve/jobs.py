@@ -34,7 +34,9 @@ def stream(
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RayError, ValueError, TimeoutError, RuntimeError) as error:
-        raise ConfigError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:300]}") from error
+        # Ray shows its token to no address that was named, unless it is told to: the cluster may be a stranger's.
+        token = "" if "RAY_AUTH_MODE" in os.environ else "; where it asks for a token, set RAY_AUTH_MODE=token"
+        raise ConfigError(f"no Ray cluster at {address}: {' '.join(str(error).split())[:300]}{token}") from error
     try:
         task: Any = ray.remote(work)
         # A GPU or a whole machine's cores are booked for as long as the work lasts.

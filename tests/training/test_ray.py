@@ -46,7 +46,8 @@ def test_a_cluster_trains_the_same_adapter(address: str, config_file: Path, writ
         "adapters", "train", "--base", "tiny", "--config", str(config_file), "--data", str(write_rows()),
         "--out", "colours", "--max-steps", "6", "--epochs", "10", "--batch-size", "4", "--rank", "4", "--json",
     ]  # fmt: skip
-    env = {"XDG_STATE_HOME": str(tmp_path / "state"), "OMP_NUM_THREADS": "1"}
+    # A cluster that `ray.init` starts asks for its token.
+    env = {"XDG_STATE_HOME": str(tmp_path / "state"), "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token"}
     folders: list[Path] = []
     for where in ([], ["--ray", address]):
         done = run(*arguments, *where, "--folder", str(tmp_path / f"a{len(folders)}"), env=env)
@@ -56,5 +57,8 @@ def test_a_cluster_trains_the_same_adapter(address: str, config_file: Path, writ
     assert (folders[1] / "curves.png").stat().st_size > 1000
     bad = run(*arguments, "--ray", address, "--data", str(write_rows(["{}"], "bad.jsonl")), env=env)
     assert "1 of 1 rows are bad; all of them" in " ".join(bad.stderr.split())
-    nowhere = run(*arguments, "--ray", "127.0.0.1:1", env=env)
-    assert "no Ray cluster at 127.0.0.1:1" in nowhere.stderr
+    del env["RAY_AUTH_MODE"]
+    nowhere = run(*arguments, "--ray", address, env=env)
+    assert nowhere.returncode == 1
+    assert f"no Ray cluster at {address}" in nowhere.stderr
+    assert "where it asks for a token, set RAY_AUTH_MODE=token" in " ".join(nowhere.stderr.split())
