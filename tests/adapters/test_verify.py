@@ -32,12 +32,15 @@ def test_one_that_fits(base: Base, tmp_path: Path) -> None:
     assert verify(write_adapter(tmp_path / "d", target_modules="all-linear"), base) == 8
 
 
-def test_peft_itself_writes_what_passes(base: Base, tmp_path: Path) -> None:
+def test_peft_itself_writes_what_passes(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
+    shape = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    model = LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=4, num_key_value_heads=2))
+    model.save_pretrained(tmp_path / "base")
+    base = Base("tiny", "b" * 64, tmp_path / "base", max_rank=16)
     config = peft.LoraConfig(
         r=4, target_modules=["q_proj", "gate_proj"], task_type="CAUSAL_LM", rank_pattern={"q_proj": 8}
     )
