@@ -29,7 +29,7 @@ from tests.conftest import SMOLLM2, SMOLLM2_SHA256
 from tests.loras import write_lora
 
 BACKENDS = ("vllm", "onnx", "torch")
-AT_ONCE, TOKENS, ROUNDS, ADAPTERS = 16, 48, 5, 4
+AT_ONCE, TOKENS, ROUNDS, ADAPTERS = 16, 48, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
