@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ import psutil
 import pytest
 
 from gateway.backend import Backend, BackendContext
-from gateway.config import ModelSpec
-from gateway.errors import ConfigError, Unavailable
+from gateway.config import AdaptersSpec, ModelSpec
+from gateway.errors import AdapterError, ConfigError, Unavailable, Unsupported
 from gateway.testing import AppClient, BackendContract
+from gateway.types import AdapterFiles
 from gateway_vllm.backend import VllmBackend
 from gateway_vllm.reaper import MARK, marked
+from tests.loras import write_lora
 from tests.rows import SHARE
 
 pytestmark = pytest.mark.slow
@@ -31,8 +33,9 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-def context_of(folder: Path, **options: Any) -> BackendContext:
-    spec = ModelSpec(backend="vllm", options={"kv_cache_gb": 0.5, **options}, resources=SHARE)
+def context_of(folder: Path, adapters: AdaptersSpec | None = None, **options: Any) -> BackendContext:
+    settings = {"kv_cache_gb": 0.5, **options}
+    spec = ModelSpec(backend="vllm", adapters=adapters, options=settings, resources=SHARE)
     return BackendContext("smollm2", spec, folder, digest="d" * 64)
 
 
@@ -40,7 +43,31 @@ class TestVllm(BackendContract):
     @pytest.fixture(scope="class")
     @classmethod
     def context(cls, smollm2_folder: Path) -> BackendContext:
-        return context_of(smollm2_folder)
+        return context_of(smollm2_folder, AdaptersSpec(max_resident=3, max_rank=8))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def adapters(cls, smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sequence[AdapterFiles]:
+        folder = tmp_path_factory.mktemp("adapters")
+        first = write_lora(folder / "one", smollm2_folder, id="smollm2:one", seed=1, rank=8, scale=0.02)
+        modules = ("q_proj", "v_proj", "down_proj")
+        return first, write_lora(folder / "two", smollm2_folder, id="smollm2:two", seed=2, modules=modules, scale=0.05)
+
+    async def test_refuses_an_adapter_that_it_cannot_compute(
+        self, backend: Backend, adapters: Sequence[AdapterFiles], smollm2_folder: Path, tmp_path: Path
+    ) -> None:
+        from safetensors.numpy import load_file, save_file
+
+        head = write_lora(tmp_path / "head", smollm2_folder, id="head", modules=["q_proj"])
+        weights = head.path / "adapter_model.safetensors"
+        held = load_file(weights)
+        name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+        save_file({**held, "base_model.model.lm_head.lora_A.weight": held[name]}, weights)
+        with pytest.raises(AdapterError, match="vllm serves no adapter of lm_head on a CPU"):
+            await backend.load_adapter(head)
+        big = write_lora(tmp_path / "big", smollm2_folder, id="big", rank=16, modules=["q_proj"])
+        with pytest.raises(AdapterError, match=r"vllm refuses big: .*16"):
+            await backend.load_adapter(big)
 
     async def test_knows_its_model(self, backend: Backend) -> None:
         card = backend.card()
@@ -161,6 +188,8 @@ class TestEnds:
         try:
             await backend.start()
             client = AppClient(backend.app)
+            with pytest.raises(Unsupported, match="vllm"):
+                await backend.load_adapter(AdapterFiles("none", Path("nowhere"), "", 1))
             engine = engine_process()
             engine.kill()
             deadline = time.monotonic() + 5
