@@ -79,6 +79,9 @@ class Adapters:
 def _adapts_the_last_layer(adapter: AdapterFiles) -> bool:
     import json
 
-    with (adapter.path / "adapter_model.safetensors").open("rb") as file:
-        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    try:
+        with (adapter.path / "adapter_model.safetensors").open("rb") as file:
+            header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    except (OSError, ValueError, MemoryError) as error:
+        raise AdapterError(f"{adapter.id}: {adapter.path} cannot be read as an adapter: {error}") from error
     return any(".lm_head." in name for name in header)
