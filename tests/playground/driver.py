@@ -22,6 +22,9 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 
+# The machine does other things beside: an engine may start in the other row of tests.
+expect.set_options(timeout=20_000)
+
 _PART = "#chat .bot > .message:last-child .prose > p:only-child"
 """The part under an answer: its facts or why it failed, as style.css finds it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 
@@ -62,6 +63,13 @@ async def test_the_page_and_what_it_names_are_there(app: ASGIApp, mount: Callabl
         for path in [*assets, "theme.css", "config"]:
             assert (await http.get(f"/playground/{path}")).status_code == 200, path
         assert "fonts.googleapis.com" not in page.text + (await http.get("/playground/theme.css")).text
+
+
+async def test_nobody_is_told_about_the_page(app: ASGIApp):
+    async with client(behind_a_prefix(app)) as http:
+        config = (await http.get("/playground/config")).json()
+    assert config["analytics_enabled"] is False
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
 
 async def test_every_answer_carries_the_policy(app: ASGIApp):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway_playground.conversation import Turn
@@ -61,6 +61,7 @@ def test_reasoning_stands_before_its_answer():
     assert shown[1]["metadata"] == {"title": "Reasoning", "status": "done"}
 
 
+@settings(deadline=None)
 @given(text=st.text(alphabet="ab<>&;!#[]()`~ \n\tltmp$*\\"))
 def test_what_a_person_edits_is_what_they_had_written(text: str):
     assert unsafe(safe(text)) == text
