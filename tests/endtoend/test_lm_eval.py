@@ -106,8 +106,12 @@ def write_tasks(folder: Path) -> None:
 
 
 IN_TURN = """
-import json, sys
+import functools, json, sys
 from lm_eval.__main__ import cli_evaluate
+from lm_eval.tasks._index import TaskIndex
+# It reads all of its thousands of task files at every start: eight seconds, here once.
+build = functools.cache(TaskIndex.build)
+TaskIndex.build = staticmethod(lambda paths, **options: build(tuple(paths), **options))
 for line in sys.stdin:
     sys.argv = ["lm_eval", *json.loads(line)]
     cli_evaluate()
