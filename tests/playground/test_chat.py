@@ -204,6 +204,17 @@ def test_a_full_browser_says_so_and_the_chat_goes_on(tab: PlaygroundPage):
     assert tab.ask("goes on") == "goes on"
 
 
+def test_a_browser_that_keeps_nothing_says_so_and_the_chat_goes_on(blank: PlaygroundPage):
+    blank.page.add_init_script(
+        """Object.defineProperty(window, 'localStorage', {configurable: true, get() {
+            throw new DOMException('kept from pages', 'SecurityError'); }})"""
+    )
+    blank.open()
+    assert blank.ask("still here") == "still here"
+    expect(blank.page.locator("#kept-notice")).to_contain_text("keeps no more")
+    blank.page.evaluate("Object.defineProperty(window, 'localStorage', {value: sessionStorage})")
+
+
 def test_the_exact_request_is_there_as_code_without_the_key(tab: PlaygroundPage, house: House):
     tab.set_key("k-that-nobody-may-see")
     tab.set_system_prompt("Don't.")

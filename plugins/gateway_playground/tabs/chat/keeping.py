@@ -4,16 +4,20 @@ from __future__ import annotations
 
 _SHELF = """
   const PREFIX = 'gateway.chat.';
-  const all = () => Object.keys(localStorage).filter(key => key.startsWith(PREFIX)).flatMap(key => {
+  // A browser may keep nothing at all, and says so by an error at the first look.
+  const names = () => { try { return Object.keys(localStorage); } catch { return []; } };
+  const all = () => names().filter(key => key.startsWith(PREFIX)).flatMap(key => {
     try { const kept = JSON.parse(localStorage.getItem(key)); return kept && kept.id ? [kept] : []; }
     catch { return []; }
   }).sort((a, b) => (b.touched || 0) - (a.touched || 0));
   const said = kept => JSON.stringify([kept.title, kept.system, kept.turns, kept.branches]);
   const keep = kept => {
-    const before = localStorage.getItem(PREFIX + kept.id);
-    if (before && said(JSON.parse(before)) === said(kept)) return true;
-    try { localStorage.setItem(PREFIX + kept.id, JSON.stringify({...kept, touched: Date.now()})); return true; }
-    catch { return false; }
+    try {
+      const before = localStorage.getItem(PREFIX + kept.id);
+      if (before && said(JSON.parse(before)) === said(kept)) return true;
+      localStorage.setItem(PREFIX + kept.id, JSON.stringify({...kept, touched: Date.now()}));
+      return true;
+    } catch { return false; }
   };
   const list = () => all().map(kept => [String(kept.title || 'Untitled'), String(kept.id)]);
   const hand = (name, value) => {
