@@ -178,11 +178,11 @@ def test_three_engines_serve_it_and_none_serves_an_old_one(
             # The same prompt as of the version before, whose keys and values some engines still have.
             alone = scored(gateway, f"{engine}:tone")
             assert differ(alone, bases[engine])
-            mixed = asyncio.run(together(gateway, [engine, f"{engine}:tone"] * 3))
-            for base, adapter in zip(mixed[::2], mixed[1::2], strict=True):
-                same(base, bases[engine])
-                same(adapter, alone)
             if version > 1:
+                mixed = asyncio.run(together(gateway, [engine, f"{engine}:tone"] * 3))
+                for base, adapter in zip(mixed[::2], mixed[1::2], strict=True):
+                    same(base, bases[engine])
+                    same(adapter, alone)
                 assert differ(alone, scored(gateway, f"{engine}:tone@1"))
                 same(alone, scored(gateway, f"{engine}:tone@2"))
     # All three say the same through it, as they do without.
