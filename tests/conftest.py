@@ -24,11 +24,14 @@ SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db
 
 
 class TwoRows(LoadScopeScheduling):
-    """End-to-end tests in one row, since they share one gateway; the other files one after the other beside it."""
+    """What shares the one gateway of the end-to-end tests in one row; the other files one after the other beside it."""
+
+    ALONE = tuple(f"tests/endtoend/test_{name}.py" for name in ("lifecycle", "render", "wheel"))
+    """End-to-end tests that start gateways of their own."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "tests/endtoend" if file.startswith("tests/endtoend/") else file
+        return "the shared gateway" if file.startswith("tests/endtoend/") and file not in self.ALONE else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoRows:
