@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 from playwright.sync_api import expect
 
+from tests.loras import write_lora
 from tests.playground.driver import PlaygroundPage, chromium
+from tests.playground.test_rooms import pick
 from tests.running import Gateway
 
 pytestmark = pytest.mark.slow
@@ -68,6 +71,43 @@ def test_the_other_rooms_on_real_models(gateway: Gateway) -> None:
         tab.close()
         assert tab.complaints == []
         assert tab.hosts == {gateway.url.split("/")[2]}
+
+
+def test_a_suite_is_run_and_an_adapter_compared_on_a_real_model(
+    gateway: Gateway, smollm2_folder: Path, tmp_path: Path
+) -> None:
+    folder = write_lora(tmp_path / "lora", smollm2_folder, seed=3, scale=0.02).path
+    loaded = {"lora_name": "smollm2-onnx:tab", "lora_path": str(folder)}
+    answer = httpx.post(f"{gateway.url}/v1/load_lora_adapter", json=loaded, timeout=120)
+    assert answer.status_code == 200, answer.text
+    with chromium() as browser:
+        tab = PlaygroundPage.tab(browser, f"{gateway.url}/playground").open()
+        page = tab.page
+        tab.turn_to("Adapters")
+        page.locator("#adapters-refresh").click()
+        pick(tab, "Adapter", "smollm2-onnx:tab@1")
+        expect(page.locator("#adapters-detail")).to_contain_text("digest of its base", timeout=30_000)
+        page.get_by_label("Prompt for both").fill("What is the capital of France?")
+        page.locator("#adapters-max-tokens input").fill("12")
+        page.locator("#adapters-ask").click()
+        for column in ("Adapter: smollm2-onnx:tab@1", "Base: smollm2-onnx"):
+            expect(page.get_by_role("region", name=column)).to_contain_text("first after", timeout=60_000)
+        expect(page.get_by_role("region", name="Base: smollm2-onnx")).to_contain_text("Paris")
+        tab.turn_to("Evaluations")
+        page.locator("#evaluations-refresh").click()
+        pick(tab, "Suite", "smoke")
+        pick(tab, "Models to measure", "smollm2-onnx:tab")
+        page.locator("#evaluations-limit input").fill("2")
+        page.get_by_role("button", name="Start", exact=True).click()
+        expect(page.locator("#evaluations-detail")).to_contain_text("done", timeout=120_000)
+        page.get_by_role("button", name="Open report").click()
+        report = page.frame_locator("#evaluations-report iframe")
+        expect(report.get_by_role("heading", level=1)).to_contain_text("smoke", timeout=20_000)
+        tab.close()
+        assert tab.complaints == []
+        assert tab.hosts == {gateway.url.split("/")[2]}
+    gone = httpx.post(f"{gateway.url}/v1/unload_lora_adapter", json={"lora_name": "smollm2-onnx:tab"}, timeout=60)
+    assert gone.status_code == 200
 
 
 def of_the_page(gateway: Gateway) -> psutil.Process:
