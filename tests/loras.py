@@ -54,3 +54,10 @@ def write_lora(
     (folder / "adapter_config.json").write_text(json.dumps({**config, **settings}))
     both = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
     return AdapterFiles(id, folder, hashlib.sha256(both).hexdigest(), rank)
+
+
+def two_loras(folder: Path, base: Path) -> Sequence[AdapterFiles]:
+    """For the contract of adapters: two of `smollm2` that differ in rank and in what they change."""
+    first = write_lora(folder / "one", base, id="smollm2:one", seed=1, rank=8, scale=0.02)
+    modules = ("q_proj", "v_proj", "down_proj")
+    return first, write_lora(folder / "two", base, id="smollm2:two", seed=2, modules=modules, scale=0.05)

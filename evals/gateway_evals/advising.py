@@ -8,10 +8,8 @@ from typing import Any
 
 from gateway_evals.errors import EvaluationError
 from gateway_evals.front import front, overall
-from gateway_evals.html_report.gathering import quantile
 from gateway_evals.saved import SavedFigure, SavedResult
-
-Z95 = 1.959963984540054
+from gateway_evals.statistics import Interval, normal_interval, quantile
 
 MOST_FAILED = 0.01
 """Share of samples without an answer beyond which a model is not advised: its score says nothing of them."""
@@ -54,12 +52,9 @@ class Candidate:
         return not self.reasons
 
     @property
-    def score_low(self) -> float | None:
-        return None if self.score is None else self.score - Z95 * self.score_error
-
-    @property
-    def score_high(self) -> float | None:
-        return None if self.score is None else self.score + Z95 * self.score_error
+    def interval(self) -> Interval | None:
+        """Of the score, 95 %."""
+        return None if self.score is None else normal_interval(self.score, self.score_error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +101,8 @@ class Advice:
                     "model": each.model,
                     "run": each.run,
                     "score": each.score,
-                    "score_low": each.score_low,
-                    "score_high": each.score_high,
+                    "score_low": each.interval.low if each.interval else None,
+                    "score_high": each.interval.high if each.interval else None,
                     "latency_p50_s": each.latency_p50_s,
                     "latency_p95_s": each.latency_p95_s,
                     "memory_gib": each.memory_gib,
@@ -144,7 +139,7 @@ def _named(metric: str) -> tuple[str, str, str | None]:
 
 
 def _measured(result: SavedResult, wanted: tuple[str, str, str | None] | None) -> Candidate:
-    latencies = sorted(_latencies(result))
+    latencies = _latencies(result)
     if wanted is None:
         score = overall(result)
         if score is None and any(task.facts.get("answered") for task in result.tasks.values()):
@@ -189,7 +184,9 @@ def _latencies(result: SavedResult) -> list[float]:
 def _judged(each: Candidate, limits: Limits) -> Candidate:
     reasons: list[str] = []
     if limits.min_score is not None:
-        value, name = (each.score_low, "the score's lower bound") if limits.sure else (each.score, "the score")
+        value, name = each.score, "the score"
+        if limits.sure and each.interval is not None:
+            value, name = each.interval.low, "the score's lower bound"
         if value is None:
             reasons.append("no sample was answered")
         elif value < limits.min_score:

@@ -50,7 +50,8 @@ def _panel(axes: Any, advice: Advice, cost: str) -> None:
     for each in points.values():
         x, chosen = _at(each, cost), each is advice.chosen
         color = _BLUE if each.passes else _GREY
-        axes.errorbar(x, each.score, yerr=1.96 * each.score_error, color=color, linewidth=1, zorder=2)
+        if each.interval is not None:
+            axes.vlines(x, each.interval.low, each.interval.high, color=color, linewidth=1, zorder=2)
         axes.plot(x, each.score, "o", markersize=9 if chosen else 7, color=color,
                   markerfacecolor=color if each.passes else "white", zorder=3)  # fmt: skip
         axes.annotate(

@@ -10,7 +10,7 @@ from typing import Literal, cast
 from gateway_evals.compare import compare
 from gateway_evals.errors import EvaluationError
 from gateway_evals.saved import SavedResult, SavedTask
-from gateway_evals.statistics import Interval, interval_of_mean
+from gateway_evals.statistics import Interval, interval_of_mean, normal_interval
 
 Bound = Literal["value", "lower", "upper"]
 _GATE = re.compile(
@@ -107,7 +107,7 @@ def interval_of(task: SavedTask, metric: str, chain: str) -> Interval | None:
     figure = task.figure(metric, chain)
     if figure.value is None or figure.stderr is None:
         return None
-    return Interval(figure.value - 1.96 * figure.stderr, figure.value + 1.96 * figure.stderr, 0.95, "normal")
+    return normal_interval(figure.value, figure.stderr)
 
 
 def check_baseline(results: Sequence[SavedResult], baseline: Sequence[SavedResult], no_worse: float) -> list[Verdict]:

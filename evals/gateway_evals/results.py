@@ -17,6 +17,7 @@ from gateway_evals.journal import Journal, dump
 from gateway_evals.limits import Limit
 from gateway_evals.measuring import TaskResult
 from gateway_evals.samples import failed_entry
+from gateway_evals.statistics import quantile
 from gateway_evals.suite import Suite
 
 
@@ -153,7 +154,8 @@ def _facts(task: TaskResult) -> dict[str, Any]:
 
 
 def _quantile(values: Sequence[float], share: float) -> float | None:
-    return round(sorted(values)[int(share * (len(values) - 1) + 0.5)], 6) if values else None
+    found = quantile(values, share)
+    return None if found is None else round(found, 6)
 
 
 def _sample_rows(task: TaskResult, journal: Journal) -> Iterator[Mapping[str, Any]]:

@@ -24,7 +24,7 @@ from gateway_onnx.graph import lora_session
 from gateway_onnx.lora_files import read_lora
 from gateway_onnx.lora_graph import LoraGraph, Site
 from gateway_onnx.options import plan
-from tests.loras import write_lora
+from tests.loras import two_loras, write_lora
 from tests.rows import SHARE
 
 SHAPE = {"hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -127,10 +127,7 @@ class TestOnnxWithAdapters(AdapterContract, BackendStarted):
     @pytest.fixture(scope="class")
     @classmethod
     def adapters(cls, smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sequence[AdapterFiles]:
-        folder = tmp_path_factory.mktemp("adapters")
-        first = write_lora(folder / "one", smollm2_folder, id="smollm2:one", seed=1, rank=8, scale=0.02)
-        modules = ("q_proj", "v_proj", "down_proj")
-        return first, write_lora(folder / "two", smollm2_folder, id="smollm2:two", seed=2, modules=modules, scale=0.05)
+        return two_loras(tmp_path_factory.mktemp("adapters"), smollm2_folder)
 
     async def test_says_what_peft_says_and_finds_only_its_own_in_the_cache(
         self, backend: OnnxBackend, smollm2_folder: Path, adapters: Sequence[AdapterFiles]

@@ -21,7 +21,7 @@ from gateway.types import AdapterFiles
 from gateway_torch.adapters import Adapters
 from gateway_torch.backend import TorchBackend
 from gateway_torch.lora_files import read_lora
-from tests.loras import write_lora
+from tests.loras import two_loras, write_lora
 from tests.rows import SHARE
 
 TINY = {
@@ -211,10 +211,7 @@ class TestTorchWithAdapters(AdapterContract, BackendStarted):
     @pytest.fixture(scope="class")
     @classmethod
     def adapters(cls, smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sequence[AdapterFiles]:
-        folder = tmp_path_factory.mktemp("adapters")
-        first = write_lora(folder / "one", smollm2_folder, id="smollm2:one", seed=1, rank=8, scale=0.02)
-        modules = ("q_proj", "v_proj", "down_proj")
-        return first, write_lora(folder / "two", smollm2_folder, id="smollm2:two", seed=2, modules=modules, scale=0.05)
+        return two_loras(tmp_path_factory.mktemp("adapters"), smollm2_folder)
 
     async def test_says_what_peft_says(
         self, backend: TorchBackend, smollm2_folder: Path, adapters: Sequence[AdapterFiles]

@@ -24,7 +24,7 @@ from gateway.testing import AppClient, BackendContract
 from gateway.types import AdapterFiles
 from gateway_vllm.backend import VllmBackend
 from gateway_vllm.reaper import MARK, marked
-from tests.loras import write_lora
+from tests.loras import two_loras, write_lora
 from tests.rows import SHARE
 
 pytestmark = pytest.mark.slow
@@ -48,10 +48,7 @@ class TestVllm(BackendContract):
     @pytest.fixture(scope="class")
     @classmethod
     def adapters(cls, smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Sequence[AdapterFiles]:
-        folder = tmp_path_factory.mktemp("adapters")
-        first = write_lora(folder / "one", smollm2_folder, id="smollm2:one", seed=1, rank=8, scale=0.02)
-        modules = ("q_proj", "v_proj", "down_proj")
-        return first, write_lora(folder / "two", smollm2_folder, id="smollm2:two", seed=2, modules=modules, scale=0.05)
+        return two_loras(tmp_path_factory.mktemp("adapters"), smollm2_folder)
 
     async def test_refuses_an_adapter_that_it_cannot_compute(
         self, backend: Backend, adapters: Sequence[AdapterFiles], smollm2_folder: Path, tmp_path: Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway_evals.commands import options as option
-from gateway_evals.commands.shared import GATE_FAILED, USAGE, AsJson, console, errors, fail, print_json
+from gateway_evals.commands.shared import GATE_FAILED, USAGE, AsJson, console, errors, fail, permit_code, print_json
 
 if TYPE_CHECKING:
     from gateway_evals.advising import Advice
@@ -75,7 +75,6 @@ def advise(
 ) -> None:  # fmt: skip
     """Measure candidates and name the smallest within all limits. Ends with 1 where none is."""
     import asyncio
-    import os
 
     from gateway_evals import advising, saved
     from gateway_evals.choosing import choose_suite
@@ -88,8 +87,7 @@ def advise(
         fail(f"--plot {plot}: a .png or an .html file", as_json, USAGE)
     if (suite is None) == (run is None):
         fail("name a --suite to measure, or a --run that is finished", as_json, USAGE)
-    if allow_code:
-        os.environ["GATEWAY_EVAL_ALLOW_CODE"] = "1"
+    permit_code(allow_code)
     limits = advising.Limits(max_latency, max_memory, min_score, sure)
     with errors(as_json, "stopped; nothing is advised"):
         if run is not None:
@@ -108,7 +106,7 @@ def advise(
         if plot is not None:
             _draw(advice, results, plot)
         if as_json:
-            print_json({**advice.view(), "suite": results[0].suite, "plot": str(plot) if plot else None})  # fmt: skip
+            print_json({**advice.view(), "suite": results[0].suite, "plot": str(plot) if plot else None})
         else:
             _print(advice, plot)
     if advice.chosen is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway_evals.commands import options as option
-from gateway_evals.commands.shared import AsJson, console, errors
+from gateway_evals.commands.shared import AsJson, console, errors, permit_code
 
 
 def resume(
@@ -35,15 +35,12 @@ def resume(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Continue a run that was ended, by whatever: no answered sample is asked again, failed ones are."""
-    import os
-
     from gateway_evals.choosing import choose_suite
     from gateway_evals.commands.executing import Aims, execute
     from gateway_evals.evaluation import EvaluationPlan
     from gateway_evals.manifest import find_manifest
 
-    if allow_code:
-        os.environ["GATEWAY_EVAL_ALLOW_CODE"] = "1"
+    permit_code(allow_code)
     with errors(as_json, "stopped; `gateway eval resume` goes on where it was"):
         manifest, folder = find_manifest(run, output)
         if manifest.finished:

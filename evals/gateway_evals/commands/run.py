@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway_evals.commands import options as option
-from gateway_evals.commands.shared import USAGE, AsJson, errors, fail
+from gateway_evals.commands.shared import USAGE, AsJson, errors, fail, permit_code
 
 SuiteOrNone = Annotated[
     str | None,
@@ -50,16 +50,13 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a suite against served models; write results_*.json and samples_*.jsonl. Ends with 1 where a gate fails."""
-    import os
-
     from gateway_evals import cache
     from gateway_evals.choosing import choose_suite
     from gateway_evals.commands.executing import Aims, execute
     from gateway_evals.errors import SuiteError
     from gateway_evals.evaluation import EvaluationPlan
 
-    if allow_code:
-        os.environ["GATEWAY_EVAL_ALLOW_CODE"] = "1"
+    permit_code(allow_code)
     given: dict[str, Any] = {
         "tasks": [name.strip() for name in tasks.split(",") if name.strip()] if tasks else None,
         "include_path": [str(folder.absolute()) for folder in include_path or ()] or None,

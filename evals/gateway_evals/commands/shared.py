@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a gate failed, 2 an error, 3 a command line that cannot be
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -31,6 +32,14 @@ class UsageIsThree(TyperGroup):
         except USAGE_ERROR as error:
             error.exit_code = USAGE  # pyright: ignore[reportAttributeAccessIssue]
             raise
+
+
+def permit_code(allowed: bool) -> None:
+    """Let tasks of this process run the programs that models write, where a person said so."""
+    if allowed:
+        from gateway_evals.checks.scorers import ALLOW_CODE
+
+        os.environ[ALLOW_CODE] = "1"
 
 
 SuiteArgument = Annotated[

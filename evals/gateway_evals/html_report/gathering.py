@@ -12,9 +12,8 @@ from gateway_evals.errors import EvaluationError
 from gateway_evals.front import overall
 from gateway_evals.html_report.embedding import Samples
 from gateway_evals.saved import SavedFigure, SavedResult, SavedTask
-from gateway_evals.statistics import interval_of_mean
+from gateway_evals.statistics import interval_of_mean, normal_interval, quantile
 
-_Z95 = 1.959963984540054
 """Of the normal distribution, for metrics that only know the whole."""
 
 _MOST_PAIRS = 6
@@ -179,7 +178,9 @@ def _cell(
         interval = interval_of_mean(list(values.values()), sources, seed=seed)
     low, high, method = (interval.low, interval.high, interval.method) if interval else (None, None, "")
     if interval is None and figure.value is not None and figure.stderr is not None:
-        low, high, method = figure.value - _Z95 * figure.stderr, figure.value + _Z95 * figure.stderr, "bootstrap"
+        # The standard error of what only the whole has comes by bootstrap.
+        around = normal_interval(figure.value, figure.stderr)
+        low, high, method = around.low, around.high, "bootstrap"
         if 0 <= figure.value <= 1 and task.facts.get("no_answer") is not None and figure.higher_is_better:
             low, high = max(0.0, low), min(1.0, high)
     return Cell(
@@ -209,7 +210,7 @@ def _rows(results: Sequence[SavedResult], cells: Mapping[tuple[str, str], list[C
 
 def _facts(name: str, result: SavedResult, spent: _Spent) -> ModelFacts:
     score = overall(result)
-    latencies, first = sorted(spent.latencies), sorted(spent.first_tokens)
+    latencies, first = spent.latencies, spent.first_tokens
     count = len(latencies)
     memory = result.memory_bytes
     # What came from the cache took no time of this run's: rates would tell of the disk.
@@ -230,11 +231,6 @@ def _facts(name: str, result: SavedResult, spent: _Spent) -> ModelFacts:
         samples_per_s=count / seconds if seconds else None,
         memory_gib=float(memory) / 2**30 if memory else None,
     )
-
-
-def quantile(ordered: Sequence[float], share: float) -> float | None:
-    """The nearest one of sorted values; None where there is none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
 
 def _compared(results: Sequence[SavedResult], seed: int) -> tuple[list[Comparison], list[str]]:

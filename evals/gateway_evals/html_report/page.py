@@ -18,8 +18,7 @@ from gateway_evals.errors import EvaluationError
 from gateway_evals.html_report import plots
 from gateway_evals.html_report.gathering import ModelFacts, ReportData, gather
 from gateway_evals.saved import SavedResult
-
-Z95 = 1.959963984540054
+from gateway_evals.statistics import normal_interval
 
 
 def write_report(results: Sequence[SavedResult], output: Path) -> int:
@@ -77,9 +76,8 @@ def _scatters(models: Sequence[ModelFacts]) -> list[plots.Scatter]:
         for model in models:
             x: float | None = getattr(model, cost)
             if x is not None and model.score is not None:
-                half = Z95 * model.score_error
-                low, high = max(0.0, model.score - half), min(1.0, model.score + half)
-                dots.append(plots.Dot(model.name, x, model.score, low, high))
+                around = normal_interval(model.score, model.score_error)
+                dots.append(plots.Dot(model.name, x, model.score, max(0.0, around.low), min(1.0, around.high)))
         drawn.append(plots.scatter(title, unit, dots))
     return [picture for picture in drawn if picture is not None]
 

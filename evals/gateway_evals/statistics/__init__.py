@@ -8,7 +8,14 @@ over sources, not over questions.
 from __future__ import annotations
 
 from gateway_evals.statistics.errors import bootstrap_error, clustered_error, error_of_mean, mean, standard_error
-from gateway_evals.statistics.intervals import Interval, bootstrap_interval, interval_of_mean, wilson
+from gateway_evals.statistics.intervals import (
+    Interval,
+    bootstrap_interval,
+    interval_of_mean,
+    normal_interval,
+    quantile,
+    wilson,
+)
 from gateway_evals.statistics.multiple import holm
 from gateway_evals.statistics.paired import (
     PairedResult,
@@ -33,7 +40,9 @@ __all__ = [
     "mcnemar",
     "mean",
     "minimum_detectable_effect",
+    "normal_interval",
     "paired_bootstrap",
+    "quantile",
     "standard_error",
     "wilson",
 ]

@@ -1,4 +1,4 @@
-"""Intervals around one mean: Wilson's for shares, by bootstrap for anything else, Student's over groups."""
+"""Intervals around one mean: Wilson's for shares, by bootstrap for anything else, Student's over groups. Quantiles."""
 
 # scipy has no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, cast
 
 from gateway_evals.statistics.errors import clustered_error, mean
@@ -23,6 +24,25 @@ class Interval:
     level: float = 0.95
     method: str = ""
     """`wilson`, `bootstrap`, `clustered` or `normal`."""
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value that `share` of all do not exceed, one of them; None where there is none."""
+    return sorted(values)[int(share * (len(values) - 1) + 0.5)] if values else None
+
+
+def normal_interval(centre: float, error: float, level: float = 0.95) -> Interval:
+    """Around an estimate of which nothing but its standard error is known."""
+    half = NormalDist().inv_cdf((1 + level) / 2) * error
+    return Interval(centre - half, centre + half, level, "normal")
+
+
+def clustered_interval(centre: float, error: float, groups: int, level: float = 0.95) -> Interval:
+    """Around a mean with this cluster-robust error: Student's t with one degree of freedom less than groups."""
+    from scipy.stats import t
+
+    half = error * float(cast("Any", t).ppf((1 + level) / 2, groups - 1))
+    return Interval(centre - half, centre + half, level, "clustered")
 
 
 def wilson(successes: int, count: int, level: float = 0.95) -> Interval:
@@ -72,11 +92,7 @@ def _clustered(values: Sequence[float], groups: Sequence[Hashable], level: float
     error = clustered_error(values, groups)
     if error is None:
         return None
-    from scipy.stats import t
-
-    centre = mean(values)
-    half = error * float(cast("Any", t).ppf((1 + level) / 2, len(set(groups)) - 1))
-    low, high = centre - half, centre + half
+    found = clustered_interval(mean(values), error, len(set(groups)), level)
     # What never is below 0 has no mean below it.
-    low = max(0.0, low) if min(values) >= 0 else low
-    return Interval(low, min(1.0, high) if share else high, level, "clustered")
+    low = max(0.0, found.low) if min(values) >= 0 else found.low
+    return Interval(low, min(1.0, found.high) if share else found.high, level, found.method)

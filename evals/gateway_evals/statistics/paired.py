@@ -15,7 +15,7 @@ from statistics import NormalDist
 from typing import Any, cast
 
 from gateway_evals.statistics.errors import error_of_mean, mean
-from gateway_evals.statistics.intervals import ROUNDS, Interval
+from gateway_evals.statistics.intervals import ROUNDS, Interval, clustered_interval
 
 FEW_GROUPS = 20
 """Draws of fewer groups than this say less than they seem to: Student's t over groups stands in for them."""
@@ -105,12 +105,9 @@ def clustered_test(difference: float, error: float, groups: int, level: float = 
     """Interval of a mean difference with this cluster-robust error, and its two-sided p: Student's t, G-1 degrees."""
     from scipy.stats import t
 
-    student = cast("Any", t)
-    half = error * float(student.ppf((1 + level) / 2, groups - 1))
-    p_value = (
-        1.0 if difference == 0 else 0.0 if error == 0 else 2 * float(student.sf(abs(difference / error), groups - 1))
-    )
-    return Interval(difference - half, difference + half, level, "clustered"), p_value
+    beyond: Any = cast("Any", t).sf
+    p_value = 1.0 if difference == 0 else 0.0 if error == 0 else 2 * float(beyond(abs(difference / error), groups - 1))
+    return clustered_interval(difference, error, groups, level), p_value
 
 
 def paired_bootstrap(

@@ -36,10 +36,9 @@ SAVE = f"""(open) => {{{_SHELF}
 }}"""
 """Keeps the open conversation. Gives `{list: [[title, id], …] the newest first, open: its id, full: no room left}`."""
 
-OPEN = """(state, id) => {
-  const kept = id ? localStorage.getItem('gateway.chat.' + id) : null;
-  return [state, id, kept ? JSON.parse(kept) : null];
-}"""
+OPEN = f"""(state, id) => {{{_SHELF}
+  return [state, id, all().find(kept => kept.id === id) || null];
+}}"""
 """The conversation with this id, or null."""
 
 FORGET = f"""(state, open) => {{{_SHELF}
