@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +63,14 @@ class Gateway:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def commands(self) -> dict[psutil.Process, list[str]]:
+        """Command lines of what runs below it. Workers that Ray starts in advance come and go meanwhile."""
+        found: dict[psutil.Process, list[str]] = {}
+        for process in self.descendants():
+            with suppress(psutil.NoSuchProcess):
+                found[process] = process.cmdline()
+        return found
+
     def stop(self, number: int = signal.SIGTERM) -> float:
         """End it with a signal. Returns the seconds it took; raises if anything that it started is left."""
         children = self.descendants()
@@ -71,9 +79,12 @@ class Gateway:
         self.process.wait(60)
         took = time.monotonic() - began
         _, alive = psutil.wait_procs(children, timeout=1)
-        left = [" ".join(process.cmdline()) for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+        left: list[str] = []
         for process in alive:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    left.append(" ".join(process.cmdline()))
+                process.kill()
         if left:
             raise AssertionError(f"left behind: {left}")
         return took

@@ -92,7 +92,7 @@ def test_a_load_reaches_every_replica_and_whoever_joins_later(clean: Gateway, no
     grown["models"][PAIR]["replicas"] = 3
     path = gateway.config.with_name("grown.yaml")
     path.write_text(yaml.safe_dump(grown, sort_keys=False))
-    killed = next(p for p in gateway.descendants() if f"ServeReplica:model-{PAIR}" in " ".join(p.cmdline()))
+    killed = next(p for p, command in gateway.commands().items() if f"ServeReplica:model-{PAIR}" in " ".join(command))
     applied = run("apply", str(path), "--port", str(gateway.port))
     assert applied.returncode == 0, applied.stderr
     killed.kill()

@@ -19,8 +19,8 @@ def replicas(gateway: Gateway) -> set[int]:
     """Processes of replicas and engines: a restart would show as another."""
     return {
         process.pid
-        for process in gateway.descendants()
-        if any(name in " ".join(process.cmdline()) for name in ("ServeReplica", "VLLM::"))
+        for process, command in gateway.commands().items()
+        if any(name in " ".join(command) for name in ("ServeReplica", "VLLM::"))
     }
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,12 @@ def write(path: Path, port: int, **changes: Any) -> Path:
 
 def leads_to_itself_alone(gateway: Gateway) -> None:
     """Another gateway on this machine may ask for other keys, or none."""
-    own = {
-        connection.laddr.port
-        for process in gateway.descendants()
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    (proxy,) = (process.cmdline() for process in gateway.descendants() if process.name() == "haproxy")
+    own: set[int] = set()
+    for process in gateway.descendants():
+        with suppress(psutil.NoSuchProcess):
+            connections = process.net_connections("tcp")
+            own |= {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+    (proxy,) = (command for command in gateway.commands().values() if command and Path(command[0]).name == "haproxy")
     servers = re.findall(r"^\s+server \S+ [\d.]+:(\d+)", Path(proxy[proxy.index("-f") + 1]).read_text(), flags=re.M)
     assert servers
     assert {int(port) for port in servers} <= own
@@ -58,7 +58,8 @@ def test_a_gateway_with_keys_is_applied_to_under_load_and_ends_whole(tmp_path: P
         assert httpx.get(f"{gateway.url}/v1/models").status_code == 401
         assert httpx.get(f"{gateway.url}/v1/models", headers=key).status_code == 200
         for process in gateway.descendants():
-            assert "k-lifecycle" not in str(process.environ()), process.cmdline()
+            with suppress(psutil.NoSuchProcess):
+                assert "k-lifecycle" not in str(process.environ()), process.cmdline()
         leads_to_itself_alone(gateway)
 
         answers: list[int] = []
@@ -109,7 +110,7 @@ def test_a_gateway_with_keys_is_applied_to_under_load_and_ends_whole(tmp_path: P
 
 
 def ends_by_sigterm_without_a_trace(gateway: Gateway) -> None:
-    folders = {word for process in gateway.descendants() for word in process.cmdline() if "--temp-dir=" in word}
+    folders = {word for command in gateway.commands().values() for word in command if "--temp-dir=" in word}
     assert gateway.stop(signal.SIGTERM) < 15
     assert gateway.process.returncode == 0
     assert gateway.output.rstrip().endswith("Stopping …")
@@ -156,7 +157,7 @@ def test_a_killed_replica_comes_back_and_batches_and_adapters_outlive_their_gate
         for worker in workers:
             worker.start()
         wait_for(lambda: any(answer.headers.get("x-gateway-target") == "frail" for answer in answers))
-        (replica,) = [p for p in gateway.descendants() if "ServeReplica:model-frail" in " ".join(p.cmdline())]
+        (replica,) = [p for p, command in gateway.commands().items() if "ServeReplica:model-frail" in " ".join(command)]
         replica.kill()
         killed = len(answers)
         # The other target answers meanwhile, not only what was under way, and the first does again once it is back.

@@ -112,7 +112,7 @@ def test_a_suite_is_run_and_an_adapter_compared_on_a_real_model(
 
 def of_the_page(gateway: Gateway) -> psutil.Process:
     """The process of the page, which is its own: nothing of the API is in it."""
-    (replica,) = [one for one in gateway.descendants() if "ServeReplica:app-playground" in " ".join(one.cmdline())]
+    (replica,) = [p for p, command in gateway.commands().items() if "ServeReplica:app-playground" in " ".join(command)]
     return replica
 
 
