@@ -27,7 +27,7 @@ class Attention:
             raise RuntimeError("an ASGI app runs in a task")
         self._task = task
         self._before = task.cancelling()
-        self._loop = asyncio.get_running_loop()
+        self._loop = task.get_loop()
         self._start = self._loop.call_soon(self._listen)
 
     def _listen(self) -> None:

@@ -43,6 +43,41 @@ class InFlight:
         self.now -= 1
 
 
+class _Clock:
+    """Raises RequestTimeout in its block's task after `seconds`.
+
+    It starts when the event loop first turns: a body that is there already costs no timer, which `asyncio.timeout`
+    would.
+    """
+
+    __slots__ = ("_before", "_handle", "_loop", "_rang", "_seconds", "_task")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._rang = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an ASGI app runs in a task")
+        self._task = task
+        self._before = task.cancelling()
+        self._loop = task.get_loop()
+        self._handle = self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._handle = self._loop.call_later(self._seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._rang = True
+        self._task.cancel()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._handle.cancel()
+        if self._rang and self._task.uncancel() <= self._before and isinstance(error, asyncio.CancelledError):
+            raise RequestTimeout(f"The body did not arrive within {self._seconds:g} s") from None
+
+
 class Limit:
     """Counts requests in flight and reads bodies."""
 
@@ -59,17 +94,8 @@ class Limit:
             length = request.headers.get(b"content-length", b"0")
             if not length.isdigit():
                 raise InvalidRequest("Content-Length is not a number")
-            try:
-                async with asyncio.timeout(None) as timer:
-                    # The clock starts when the event loop first turns: a body that is there already costs no timer.
-                    loop = asyncio.get_running_loop()
-                    start = loop.call_soon(timer.reschedule, loop.time() + self._body_timeout_s)
-                    try:
-                        body = await read_body(receive, int(length), self._largest)
-                    finally:
-                        start.cancel()
-            except TimeoutError:
-                raise RequestTimeout(f"The body did not arrive within {self._body_timeout_s:g} s") from None
+            with _Clock(self._body_timeout_s):
+                body = await read_body(receive, int(length), self._largest)
             if request.path == _FORMS:
                 request.body = body
             elif body or not request.path.endswith(_BODILESS):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
 from types import AsyncGeneratorType
 from typing import NamedTuple, cast
 
@@ -137,7 +136,8 @@ class Choice:
             yield Step([Piece("")], "length", 0)
             return
         with _TRANSLATED:
-            async with closing(engine.generate(self.generation)) as deltas:
+            deltas = _generator(engine.generate(self.generation))
+            try:
                 async for delta in deltas:
                     pieces = self._take(delta)
                     if self._reader is not None:
@@ -146,6 +146,8 @@ class Choice:
                         yield Step(pieces, self.finish_reason, self.completion_tokens)
                     if self.finish_reason is not None:
                         return
+            finally:
+                await deltas.aclose()
         raise BackendFailed("the engine ended an answer without a reason")
 
     async def collect(self, engine: TextEngine) -> list[Piece]:
@@ -157,12 +159,15 @@ class Choice:
         take = self._take if by_token else self._take_whole
         collected: list[Piece] = []
         with _TRANSLATED:
-            async with closing(engine.generate(self.generation)) as deltas:
+            deltas = _generator(engine.generate(self.generation))
+            try:
                 async for delta in deltas:
                     pieces = take(delta)
                     collected += pieces if self._reader is None else self._read(self._reader, pieces)
                     if self.finish_reason is not None:
                         return collected
+            finally:
+                await deltas.aclose()
         raise BackendFailed("the engine ended an answer without a reason")
 
     def take_prompt(self, scores: Sequence[TokenLogprob | None]) -> None:
@@ -280,11 +285,11 @@ def engine_failed(error: Exception) -> BackendFailed:
     return BackendFailed(f"the engine failed: {type(error).__name__}")
 
 
-def closing(deltas: AsyncIterator[Delta]) -> aclosing[AsyncGenerator[Delta]]:
-    """An engine's iterator that is closed on the way out, whatever the way."""
+def _generator(deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta]:
+    """An engine's iterator as one that can be closed."""
     if isinstance(deltas, AsyncGeneratorType):
-        return aclosing(cast(AsyncGenerator[Delta], deltas))
-    return aclosing(_as_generator(deltas))
+        return cast(AsyncGenerator[Delta], deltas)
+    return _as_generator(deltas)
 
 
 async def _as_generator(deltas: AsyncIterator[Delta]) -> AsyncGenerator[Delta]:

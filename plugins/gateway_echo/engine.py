@@ -18,6 +18,7 @@ from gateway.errors import ModelNotFound, Unavailable
 from gateway_echo.options import EchoOptions
 from gateway_echo.tokenizer import ECHO, END, START, ByteTokenizer
 
+_START, _ECHO, _END = map(chr, (START, ECHO, END))
 LIKELY = math.log(0.75)
 UNLIKELY = math.log(0.25 / (ByteTokenizer.vocab_size - 1))
 
@@ -95,11 +96,11 @@ def _answer(prompt: Sequence[int], said: bytes, max_tokens: int, ignore_eos: boo
     between."""
     # As text of one character a token, which Python searches faster than a list.
     text = struct.pack(f"<{len(prompt)}H", *prompt).decode("utf-16-le")
-    echo = text.rfind(chr(ECHO))
+    echo = text.rfind(_ECHO)
     # Where no ECHO has come since the last START, it comes next.
-    begun = echo > text.rfind(chr(START))
+    begun = echo > text.rfind(_START)
     end = echo if begun else len(prompt)
-    start = 1 + max([text.rfind(chr(special), 0, end) for special in (START, ECHO, END)])
+    start = 1 + max(text.rfind(_START, 0, end), text.rfind(_ECHO, 0, end), text.rfind(_END, 0, end))
     answer = [*said, *prompt[start:end], END]
     done = (len(prompt) - echo - 1) % len(answer) if begun else 0
     if ignore_eos or done:

@@ -30,7 +30,8 @@ class Trained:
     measured: dict[str, Any]
     output: Path
 
-    def prove(self, engine: str, *more: str, points: float = 0.4) -> dict[str, Any]:
+    def asked(self, engine: str, *more: str) -> tuple[dict[str, Any], str]:
+        """What `gateway adapters prove` finds against this engine's base: its row and its verdict."""
         done = run(
             "adapters", "prove", self.name, "--suite", "intents", "--against", engine, "--json", *more,
             "--config", str(self.gateway.config), "--base-url", self.gateway.url, "--output", str(self.output),
@@ -40,10 +41,14 @@ class Trained:
         proof: dict[str, Any] = json.loads(done.stdout)
         (row,) = proof["rows"]
         print(f"{engine}: {row}")
-        assert row["difference"] >= points, row
+        return row, proof["verdict"]
+
+    def prove(self, engine: str) -> dict[str, Any]:
+        row, verdict = self.asked(engine)
+        assert row["difference"] >= 0.4, row
         assert row["test"] == "mcnemar"
         assert row["p_value"] < 0.001, row
-        assert proof["verdict"] == "better"
+        assert verdict == "better"
         return row
 
     def remove(self) -> None:
@@ -64,10 +69,14 @@ def train(gateway: Gateway, folder: Path, name: str, steps: int, every: int) -> 
     return Trained(gateway, name, measured, folder / "results")
 
 
-def test_a_dozen_steps_are_surely_better(gateway: Gateway, tmp_path: Path) -> None:
-    trained = train(gateway, tmp_path, "dozen", 12, 12)
+def test_a_few_steps_teach_it(gateway: Gateway, tmp_path: Path) -> None:
+    """The same way in little: too little to be sure of anything but that it learns."""
+    trained = train(gateway, tmp_path, "few", 5, 5)
     try:
-        assert trained.prove("smollm2-onnx", "--limit", "32", points=0.3)["samples"] == 32
+        assert trained.measured["validation_loss"] < 0.7 * trained.measured["validation_loss_before"]
+        row, verdict = trained.asked("smollm2-onnx", "--limit", "8")
+        assert row["samples"] == 8
+        assert verdict in ("better", "undecided")
     finally:
         trained.remove()
 

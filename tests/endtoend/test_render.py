@@ -73,7 +73,7 @@ def ray() -> Iterator[Ray]:
             parent = psutil.Process(head.pid)
             below = parent.children(recursive=True)
             head.terminate()
-            _, alive = psutil.wait_procs([*below, parent], timeout=20)
+            _, alive = psutil.wait_procs([*below, parent], timeout=8)
             # HAProxy is nobody's child: Ray leaves it behind. It is known by its files.
             alive += [each for each in psutil.process_iter(["cmdline"]) if _speaks_of(folder, each)]
             for process in alive:

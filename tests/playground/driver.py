@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -139,6 +140,13 @@ class PlaygroundPage:
             self.page.get_by_label("More tabs").first.click()
             seen = self.page.locator(".overflow-dropdown").get_by_role("button", name=tab, exact=True)
         seen.click()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the page's script has nothing to do: a field that has just come into sight sets itself to where it
+        begins once more, a moment later."""
+        for _ in range(3):
+            self.page.evaluate("() => new Promise(idle => requestIdleCallback(idle, {timeout: 5000}))")
 
     def send(self, text: str) -> None:
         self.prompt.fill(text)
@@ -167,8 +175,6 @@ class PlaygroundPage:
         """Put these models under Compare."""
         field = self.page.get_by_role("combobox", name="Models", exact=True)
         chosen = self.page.locator("#compare-models .token")
-        # A field that has just been shown sets itself to where it begins, once more, a moment later.
-        self.page.wait_for_timeout(500)
         for count, model in enumerate(models, 1):
             field.click()
             self.page.get_by_role("option", name=re.compile(rf"^\W*{re.escape(model)}( |$)")).click()
@@ -206,19 +212,20 @@ class PlaygroundPage:
 
     def set_system_prompt(self, text: str) -> None:
         self.open_settings()
-        self._set("System prompt", text)
+        self.write("System prompt", text)
 
     def set_max_tokens(self, tokens: int) -> None:
         self.open_settings()
-        self._set("Max tokens", str(tokens))
+        self.write("Max tokens", str(tokens))
 
     def set_temperature(self, temperature: float) -> None:
         self.open_settings()
-        self._set("Temperature", str(temperature), exact=False)
+        self.write("Temperature", str(temperature), exact=False)
 
-    def _set(self, label: str, value: str, *, exact: bool = True) -> None:
+    def write(self, label: str, value: str, *, exact: bool = True) -> None:
+        """Fill a field, also one that has just come into sight."""
         field = self.page.get_by_label(label, exact=exact).first
-        # A field that has just been shown sets itself to where it begins, once more, a moment later.
+        # As `settle` says; and what the server sends of it may come later still.
         kept = 0
         while kept < 3:
             if field.input_value() == value:
@@ -227,6 +234,15 @@ class PlaygroundPage:
                 kept = 0
                 field.fill(value)
             self.page.wait_for_timeout(100)
+
+
+def until(true: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def plain(shown: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
-from tests.playground.driver import PlaygroundPage
+from tests.playground.driver import PlaygroundPage, until
 from tests.playground.house import House
 
 pytestmark = pytest.mark.slow
@@ -129,9 +129,14 @@ def test_conversations_are_kept_listed_renamed_and_deleted(tab: PlaygroundPage):
     page.get_by_role("button", name="Conversation", exact=False).last.click()
     title = page.get_by_label("Title", exact=True)
     expect(title).to_have_value("the second")
-    title.fill("My <b>own</b> name")
+    tab.write("Title", "My <b>own</b> name")
     page.get_by_role("button", name="Rename").click()
     expect(opened(tab)).to_have_value("My <b>own</b> name")
+    title.fill("half a na")
+    tab.ask("the third")
+    expect(opened(tab)).to_have_value("My <b>own</b> name")
+    page.wait_for_timeout(500)
+    expect(title).to_have_value("half a na")
     page.reload()
     expect(tab.model).not_to_have_value("")
     opened(tab).click()
@@ -263,12 +268,14 @@ def test_keys_do_what_the_page_says(tab: PlaygroundPage, house: House):
     expect(tab.answers).to_have_count(1)
     page.keyboard.press("Escape")
     expect(tab.facts).to_contain_text("stopped")
-    assert house.running() == 0
+    assert until(lambda: house.running() == 0, 1.5)
     tab.pick("quick")
     before = len(house.asked)
     page.keyboard.press("Alt+r")
     expect(tab.facts).to_have_text(re.compile("301 tokens .* quick$"))
     assert len(house.asked) == before + 1
+    # Gradio takes no edits until it has heard that the answer is over, a moment after its last words.
+    expect(page.get_by_label("Edit").last).to_be_enabled()
     page.keyboard.press("Alt+e")
     field = page.locator("#chat textarea")
     expect(field).to_have_value("word " * 60)

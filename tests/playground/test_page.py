@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.playground.conftest import KEY
-from tests.playground.driver import PlaygroundPage
+from tests.playground.driver import PlaygroundPage, until
 from tests.playground.house import House
 
 pytestmark = pytest.mark.slow
 
 LONG = "Every token of this takes its time, so that a person can see it come. " * 3
-
-
-def until(true: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def test_a_message_is_answered_with_its_facts(tab: PlaygroundPage):

@@ -30,9 +30,9 @@ _SHELF = """
 """
 """`touched` is when it was last kept; it stays in the browser."""
 
-SAVE = f"""(open) => {{{_SHELF}
+SAVE = f"""(open, named) => {{{_SHELF}
   const full = !!(open && open.id) && !keep(open);
-  return [{{list: list(), open: open ? open.id : null, full}}];
+  return [{{list: list(), open: open ? open.id : null, full}}, named];
 }}"""
 """Keeps the open conversation. Gives `{list: [[title, id], …] the newest first, open: its id, full: no room left}`."""
 

@@ -46,6 +46,8 @@ class Shelf:
         self.found = gr.JSON(None, visible=False, label="Opened conversation")
         """What the page's script finds in the browser; always empty here."""
         self.read = gr.JSON(None, visible=False, label="Imported conversations")
+        self.named = gr.State(list[str]())
+        """The open conversation and the title that its field was last given: what is typed there since then stays."""
         with gr.Accordion("Conversation", open=False, elem_id="shelf"):
             gr.HTML(
                 '<p class="quiet">Kept in this browser alone: export a conversation to take it elsewhere.</p>',
@@ -70,7 +72,7 @@ class Shelf:
         """`outputs`: the components that `shows` updates."""
         page, listed = self.context, [self.kept, self.notice, self.title]
         opened = [*outputs, *listed]
-        kept: dict[str, Any] = {"inputs": [page.conversation], "outputs": listed, "js": SAVE, **QUICK}
+        kept: dict[str, Any] = {"inputs": [page.conversation, self.named], "outputs": listed, "js": SAVE, **QUICK}
         page.page.load(self._list, **kept)
         # The last word counts, also where it comes while the one before it is being kept.
         page.conversation.change(self._list, trigger_mode="always_last", **kept)
@@ -90,16 +92,21 @@ class Shelf:
             self._imported, [self.read, page.conversation], listed, js=IMPORT, **QUICK
         )
 
-    async def _list(self, found: dict[str, Any] | None) -> Update:
+    async def _list(self, found: dict[str, Any] | None, named: list[str] | None = None) -> Update:
         found = found or {}
         choices = [NONE, *((str(title), str(number)) for title, number in found.get("list", []))]
         title, number = next((one for one in choices if one[1] == found.get("open")), NONE)
         notice = self.context.notice(FULL) if found.get("full") else ""
-        return {
+        update: Update = {
             self.kept: gr.Dropdown(choices, value=number),
-            self.title: title if number else "",
             self.notice: gr.HTML(notice, visible=bool(notice)),
         }
+        if named != [number, title]:
+            update[self.title] = title if number else ""
+        if named is not None:
+            # In place, since the next of these may be under way already.
+            named[:] = [number, title]
+        return update
 
     async def _open(self, conversation: Conversation, _: Any, kept: Any) -> Update:
         if kept is None:
