@@ -35,6 +35,7 @@ from gateway.serve.adapting import ReplicaAdapters
 from gateway.serve.answering import streamed_answer, whole_answer
 from gateway.serve.contexts import context_of
 from gateway.serve.dispatch import ServeFleet, broadcast, deployed
+from gateway.serve.screen import unscreened
 from gateway.serve.wire import Call, unpack_call
 from gateway.types import ASGIApp, Message, ModelCard, Receive, Scope, Send
 
@@ -53,7 +54,7 @@ class _Door:
             return await answer_lifespan(receive, send, self._close)
         if self.app is None:
             raise RuntimeError("asked before it was configured")
-        return await self.app(scope, receive, send)
+        return await self.app(unscreened(scope), receive, send)
 
     async def _close(self) -> None:
         if self.app is not None:

@@ -26,8 +26,8 @@ QUIET = {
 
 DOOR = {
     **QUIET,
-    # Our own apps notice clients that leave; that Serve watches too would cost two tasks a request.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "gateway.serve.disconnects:middlewares",
+    # Between the HTTP server and Serve's own layers.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "gateway.serve.screen:middlewares",
 }
 """For replicas with a door of ours."""
 
@@ -41,6 +41,9 @@ THROUGHPUT = {
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # Ray's own counters, which nothing here shows: `/metrics` is ours. Keeping them costs a tenth of the fast lane.
     "RAY_enable_metrics_collection": "0",
+    # How often Serve's controller looks whether all is as it should be. Ten times a second it takes a twentieth of a
+    # core for itself, as long as the gateway runs.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     # Ray runs its workers as what the machine does beside its work (nice 15). Here they are the work.
     "RAY_worker_niceness": "0",
 }

@@ -30,10 +30,9 @@ class Trained:
     measured: dict[str, Any]
     output: Path
 
-    def asked(self, engine: str, *more: str) -> tuple[dict[str, Any], str]:
-        """What `gateway adapters prove` finds against this engine's base: its row and its verdict."""
+    def prove(self, engine: str) -> dict[str, Any]:
         done = run(
-            "adapters", "prove", self.name, "--suite", "intents", "--against", engine, "--json", *more,
+            "adapters", "prove", self.name, "--suite", "intents", "--against", engine, "--json",
             "--config", str(self.gateway.config), "--base-url", self.gateway.url, "--output", str(self.output),
             timeout=900,
         )  # fmt: skip
@@ -41,14 +40,10 @@ class Trained:
         proof: dict[str, Any] = json.loads(done.stdout)
         (row,) = proof["rows"]
         print(f"{engine}: {row}")
-        return row, proof["verdict"]
-
-    def prove(self, engine: str) -> dict[str, Any]:
-        row, verdict = self.asked(engine)
         assert row["difference"] >= 0.4, row
         assert row["test"] == "mcnemar"
         assert row["p_value"] < 0.001, row
-        assert verdict == "better"
+        assert proof["verdict"] == "better"
         return row
 
     def remove(self) -> None:
@@ -70,13 +65,15 @@ def train(gateway: Gateway, folder: Path, name: str, steps: int, every: int) -> 
 
 
 def test_a_few_steps_teach_it(gateway: Gateway, tmp_path: Path) -> None:
-    """The same way in little: too little to be sure of anything but that it learns."""
+    """The same way in little: too little to prove more than that it learns, and answers."""
     trained = train(gateway, tmp_path, "few", 5, 5)
     try:
-        assert trained.measured["validation_loss"] < 0.7 * trained.measured["validation_loss_before"]
-        row, verdict = trained.asked("smollm2-onnx", "--limit", "8")
-        assert row["samples"] == 8
-        assert verdict in ("better", "undecided")
+        assert trained.measured["validation_loss"] < 0.5 * trained.measured["validation_loss_before"]
+        row = json.loads((ROWS / "validation.jsonl").read_text().splitlines()[0])
+        asked = {"model": "smollm2-onnx:few", "messages": row["messages"][:1], "max_tokens": 16, "temperature": 0}
+        answer = httpx.post(f"{gateway.url}/v1/chat/completions", json=asked, timeout=120).json()
+        # What it says may be wrong yet; its form is learned first.
+        assert set(json.loads(answer["choices"][0]["message"]["content"])) == {"intent"}
     finally:
         trained.remove()
 

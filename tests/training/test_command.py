@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def arguments(config_file: Path, write_rows: Write) -> list[str]:
     return [
         "adapters", "train", "--base", "tiny", "--config", str(config_file), "--data", str(write_rows()),
-        "--out", "colours", "--max-steps", "60", "--epochs", "1000", "--batch-size", "4", "--checkpoint-every", "3",
+        "--out", "colours", "--max-steps", "24", "--epochs", "1000", "--batch-size", "4", "--checkpoint-every", "3",
         "--patience", "100", "--lr", "0.02", "--rank", "4",
     ]  # fmt: skip
 
