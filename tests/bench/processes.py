@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import psutil
 
@@ -52,22 +52,6 @@ def _end(process: subprocess.Popen[str], whole: psutil.Process) -> None:
     for child in alive:
         child.kill()
     psutil.wait_procs(alive, timeout=2)
-
-
-@contextmanager
-def still(processes: Sequence[psutil.Process]) -> Generator[None]:
-    """These processes stand still for the block."""
-    stopped: list[psutil.Process] = []
-    try:
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.suspend()
-                stopped.append(process)
-        yield
-    finally:
-        for process in stopped:
-            with suppress(psutil.NoSuchProcess):
-                process.resume()
 
 
 def pss_mb(process: psutil.Process) -> float:
