@@ -81,21 +81,31 @@ def prove(
 def _print(proof: Proof) -> None:
     from gateway.console import table
 
+    # Two lines a row, so that it fits a terminal.
     rows = [
         [
-            f"{row['task']} {row['metric']}",
+            f"{row['task']}\n{row['metric']}",
             f"{row['base']:.3f}",
             f"{row['adapter']:.3f}",
-            f"{row['difference']:+.3f}",
-            f"{row['interval'][0]:+.3f} … {row['interval'][1]:+.3f}" if row["interval"] else "–",
-            f"{row['p_value']:.2g} ({row['test']})" if row["p_value"] is not None else "–",
+            f"{row['difference']:+.3f}"
+            + (f"\n{row['interval'][0]:+.3f} … {row['interval'][1]:+.3f}" if row["interval"] else ""),
+            f"{row['p_value']:.2g}\n{row['test']}" if row["p_value"] is not None else "–",
             f"{row['wins']} / {row['losses']}",
             str(row["samples"]),
             row["verdict"],
         ]
         for row in proof.view()["rows"]
     ]
-    columns = ["", proof.against, proof.version.label, "difference", "95 %", "p", "won / lost", "samples", "verdict"]
+    columns = [
+        "",
+        proof.against,
+        proof.version.label,
+        "difference\n95 %",
+        "p\ntest",
+        "won / lost",
+        "samples",
+        "verdict",
+    ]
     table("", columns, rows)
     said = {"better": "[green]better[/] than", "worse": "[red]worse[/] than", "undecided": "not shown to differ from"}
     console().print(f"{proof.version.label} is {said[proof.verdict]} {proof.against}", soft_wrap=True)
