@@ -40,14 +40,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoRows:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What fails fast comes first. In two rows it comes last: the end-to-end tests, the longest, begin at once, and the
-    small ones at the end let both rows end together."""
-    beside = bool(config.getoption("numprocesses", None)) or hasattr(config, "workerinput")
+    """What fails fast comes first; with a second row the end-to-end tests begin at once: theirs is the longest."""
+    beside = config.getoption("numprocesses", None) or hasattr(config, "workerinput")
 
     def order(item: pytest.Item) -> tuple[bool, bool]:
         endtoend = "endtoend" in item.path.parts
-        slow = item.get_closest_marker("slow") is not None
-        return (endtoend != beside, slow != beside)
+        return (endtoend != bool(beside), item.get_closest_marker("slow") is not None)
 
     items.sort(key=order)
 

@@ -145,8 +145,8 @@ class PlaygroundPage:
     def settle(self) -> None:
         """Wait until the page's script has nothing to do: a field that has just come into sight sets itself to where it
         begins once more, a moment later."""
-        for _ in range(3):
-            self.page.evaluate("() => new Promise(idle => requestIdleCallback(idle, {timeout: 5000}))")
+        for _ in range(2):
+            self.page.evaluate("() => new Promise(idle => requestIdleCallback(idle, {timeout: 500}))")
 
     def send(self, text: str) -> None:
         self.prompt.fill(text)
