@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from gateway.config import LimitSpec
 from gateway.errors import GatewayError, InvalidRequest, TooManyRequests
 from gateway.ingress.record import Layer
 from gateway.ingress.request import GatewayRequest, read_body
+from gateway.interruption import Interruption
 from gateway.types import Receive, Scope, Send
 
 _BODILESS = "/cancel"
@@ -43,38 +42,20 @@ class InFlight:
         self.now -= 1
 
 
-class _Clock:
-    """Raises RequestTimeout in its block's task after `seconds`.
+class _Clock(Interruption):
+    """Raises RequestTimeout in its block's task after `seconds`."""
 
-    It starts when the event loop first turns: a body that is there already costs no timer, which `asyncio.timeout`
-    would.
-    """
-
-    __slots__ = ("_before", "_handle", "_loop", "_rang", "_seconds", "_task")
+    __slots__ = ("_seconds",)
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._rang = False
 
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("an ASGI app runs in a task")
-        self._task = task
-        self._before = task.cancelling()
-        self._loop = task.get_loop()
-        self._handle = self._loop.call_soon(self._start)
-
-    def _start(self) -> None:
-        self._handle = self._loop.call_later(self._seconds, self._ring)
-
-    def _ring(self) -> None:
-        self._rang = True
-        self._task.cancel()
+    def _watch(self) -> None:
+        self._handle = self._loop.call_later(self._seconds, self._interrupt)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._handle.cancel()
-        if self._rang and self._task.uncancel() <= self._before and isinstance(error, asyncio.CancelledError):
+        if self._was_it(error):
             raise RequestTimeout(f"The body did not arrive within {self._seconds:g} s") from None
 
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -61,11 +60,6 @@ class _Door:
             await self.app.close()
 
 
-_COLLECT_AFTER = 10_000
-"""Objects that may be made before Python looks for cycles. Its 700 are a few requests' worth, and requests make none;
-what was there before them Serve has taken out of the search."""
-
-
 def _policy(user_config: Mapping[str, Any]) -> DoorPolicy:
     return DoorPolicy(
         tuple(user_config.get("key_hashes", ())), LimitSpec(**user_config.get("limits", {})), user_config.get("store")
@@ -96,7 +90,6 @@ class ModelReplica:
         self._card = self._backend.card()
         self._adapters = ReplicaAdapters(self._backend, parsed.adapters, self._plugins)
         await self._plugins.watch("backend_started", name=name, card=self._card)
-        gc.set_threshold(_COLLECT_AFTER)
         log.info("%s is ready after %.1f s", name, time.time() - self._started_at)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
@@ -210,7 +203,6 @@ class GatewayReplica:
         self._wide: WideDoor | None = None
         self._limit = LimitSpec().max_concurrent
         self._started_at = time.time()
-        gc.set_threshold(_COLLECT_AFTER)
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Routes, models, keys and limits change in place; requests under way end as they began."""

@@ -237,6 +237,7 @@ class PlaygroundPage:
 
 
 def until(true: Callable[[], bool], seconds: float) -> bool:
+    """Whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:

@@ -14,8 +14,6 @@ from gateway_evals.html_report.embedding import Samples
 from gateway_evals.saved import SavedFigure, SavedResult, SavedTask
 from gateway_evals.statistics import interval_of_mean, normal_interval, quantile
 
-"""Of the normal distribution, for metrics that only know the whole."""
-
 _MOST_PAIRS = 6
 
 
