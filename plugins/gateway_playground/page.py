@@ -155,8 +155,14 @@ class _Page:
             self.notice: gr.HTML("" if names else notice("The gateway serves no model yet."), visible=not names),
         }
         for picker, value in zip(self._pickers, chosen, strict=True):
-            found[picker] = gr.Dropdown(choices, value=_still(value, names, up, many=bool(picker.multiselect)))
+            found[picker] = offering(choices, _still(value, names, up, many=bool(picker.multiselect)), value)
         return found
+
+
+def offering(choices: Any, value: Any, before: Any) -> gr.Dropdown:
+    """What a field offers from now on. What is chosen is told only where it changes: a person may have chosen again
+    while the answer was on its way."""
+    return gr.Dropdown(choices) if value == before else gr.Dropdown(choices, value=value)
 
 
 def _still(value: Any, names: list[str], up: list[str], *, many: bool) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.playground.driver import PlaygroundPage
 from tests.playground.hostile import ALL, SCRIPT, harm
@@ -193,6 +193,19 @@ def test_a_run_is_cancelled(tab: PlaygroundPage, rooms: RoomsHouse) -> None:
     tab.page.get_by_role("button", name="Cancel run").click()
     expect(detail).to_contain_text("cancelled", timeout=30_000)
     expect(tab.page.get_by_role("button", name="Cancel run")).not_to_be_visible()
+    # Who chooses while the lists are on their way keeps what was chosen.
+    suite = tab.page.get_by_role("combobox", name="Suite", exact=True)
+    expect(suite).not_to_have_value("smoke")
+    held: list[Route] = []
+    tab.page.route("**/gradio_api/run/**", lambda route: held.append(route), times=1)
+    tab.page.locator("#evaluations-refresh").click()
+    pick(tab, "Suite", "smoke")
+    expect(suite).to_have_value("smoke")
+    (refreshed,) = held
+    with tab.page.expect_response(lambda answer: answer.request == refreshed.request):
+        refreshed.continue_()
+    tab.settle()
+    expect(suite).to_have_value("smoke")
 
 
 def test_operations_are_live_while_they_are_looked_at(tab: PlaygroundPage, rooms: RoomsHouse) -> None:

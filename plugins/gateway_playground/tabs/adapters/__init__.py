@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from gateway.tabs import AskError, PageContext
-from gateway_playground.page import QUICK
+from gateway_playground.page import QUICK, offering
 from gateway_playground.tabs.adapters import facts
 from gateway_playground.tabs.asking import UPDATE_S, Asking, Watch, path_of
 from gateway_playground.tabs.structured.play import Said
@@ -100,7 +100,7 @@ class _Adapters:
         return {
             self.adapters: rows,
             self.listed: facts.overview(rows),
-            self.adapter: gr.Dropdown([(facts.title(row), str(row["id"])) for row in rows], value=value),
+            self.adapter: offering([(facts.title(row), str(row["id"])) for row in rows], value, chosen),
             self.facts: self._detail(rows, value),
             self.notice: "",
         }

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import gradio as gr
 
 from gateway.tabs import AskError, PageContext
-from gateway_playground.page import QUICK
+from gateway_playground.page import QUICK, offering
 from gateway_playground.tabs.evaluations import views
 
 EVERY_S = 1.0
@@ -85,6 +85,10 @@ class RunsPanel:
         return await self.context.client.get(f"/evals{path}", (key or "").strip())
 
     async def _list(self, key: str | None, suite: str | None, run: str | None) -> Update:
+        return await self._everything(key, suite, run, before=run)
+
+    async def _everything(self, key: str | None, suite: str | None, run: str | None, before: str | None) -> Update:
+        """What the panel shows with this suite and this run, where the field of runs says `before`."""
         try:
             suites: list[dict[str, Any]] = (await self._get("/suites", key))["data"]
             runs: list[dict[str, Any]] = (await self._get("/runs", key))["data"]
@@ -94,14 +98,14 @@ class RunsPanel:
         chosen = run if run in [one["id"] for one in runs] else next((one["id"] for one in runs), None)
         return {
             self.suites: suites,
-            self.suite: gr.Dropdown(names, value=suite if suite in names else next(iter(names), None)),
-            **self._runs(runs, chosen),
+            self.suite: offering(names, suite if suite in names else next(iter(names), None), suite),
+            **self._runs(runs, chosen, before),
             **await self._detail(key, chosen),
         }
 
-    def _runs(self, runs: list[dict[str, Any]], chosen: str | None) -> Update:
+    def _runs(self, runs: list[dict[str, Any]], chosen: str | None, before: str | None) -> Update:
         choices = [(views.title(one), str(one["id"])) for one in runs]
-        return {self.listed: views.overview(runs), self.run: gr.Dropdown(choices, value=chosen)}
+        return {self.listed: views.overview(runs), self.run: offering(choices, chosen, before)}
 
     async def _detail(self, key: str | None, run: str | None) -> Update:
         """The run that is chosen, and what can be done with it now."""
@@ -132,7 +136,7 @@ class RunsPanel:
 
     async def _again(self, key: str | None, run: str | None) -> Update:
         try:
-            return self._runs((await self._get("/runs", key))["data"], run)
+            return self._runs((await self._get("/runs", key))["data"], run, run)
         except AskError as failure:
             return {self.notice: self._failed(failure)}
 
@@ -145,7 +149,7 @@ class RunsPanel:
             run = await self.context.client.send("POST", "/evals/runs", (key or "").strip(), body)
         except AskError as failure:
             return {self.notice: self._failed(failure)}
-        return {**await self._list(key, suite, str(run["id"])), self.report: ""}
+        return {**await self._everything(key, suite, str(run["id"]), before=None), self.report: ""}
 
     async def _cancel(self, key: str | None, run: str | None) -> Update:
         try:
