@@ -15,6 +15,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(PROFILE)
 LOCK := requirements/$(PROFILE).txt
 
+# Containers often forbid Python to keep what it has compiled: every process of a gateway, and of the tests, would compile
+# all of this project's modules again.
+unexport PYTHONDONTWRITEBYTECODE
 # uv does not read pip's setting of the same meaning.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # The CPU build of torch is on PyTorch's own index, unless the machine brings its wheel along.
@@ -57,7 +60,7 @@ test: $(READY) chromium ## The whole test suite: real Ray, real engines, a real 
 	@$(BIN)/python -m pytest -q -n $(ROWS) -m "not proof"
 
 quick: $(READY) ## The tests that need no engine, no Ray and no browser.
-	@$(BIN)/python -m pytest -q -m "not slow and not proof"
+	@$(BIN)/python -m pytest -q -n $(ROWS) -m "not slow and not proof"
 
 proof: $(READY) chromium ## The long proofs at full size.
 	@$(BIN)/python -m pytest -q -m proof --timeout 3600

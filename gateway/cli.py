@@ -180,13 +180,16 @@ def conformance(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="A group of features, or one; again for more.")
     ] = None,
+    at_once: Annotated[
+        int, typer.Option("--at-once", min=1, help="Features that are tried at the same time on each model.")
+    ] = 1,
     as_json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """Check what a running server promises, feature by feature: pass, refused or fail."""
     from gateway.testing.conformance.command import conformance as check_server
 
-    if not check_server(url, model or [], api_key, only or [], as_json=as_json, markdown=markdown):
+    if not check_server(url, model or [], api_key, only or [], at_once, as_json=as_json, markdown=markdown):
         raise typer.Exit(1)
 
 

@@ -20,6 +20,8 @@ from gateway.errors import GatewayError
 from gateway.store import Store
 from tests.adapters.making import write_adapter
 
+pytestmark = pytest.mark.slow
+
 
 class Cli:
     """Commands in this process; what `gateway` itself adds, one line for an error of ours, is tried once."""

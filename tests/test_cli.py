@@ -85,6 +85,7 @@ def test_help_imports_nothing_heavy(cli: Cli) -> None:
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_every_command_has_help(cli: Cli) -> None:
     for command in (
         ["serve"],

@@ -50,8 +50,8 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_weighted_draws_by_weight_and_keeps_the_rest_as_fallbacks() -> None:
-    rng = random.Random(7)
-    orders = [tuple(target.model for target in table().targets("drawn", rng)) for _ in range(400)]
+    rng, routes = random.Random(7), table()
+    orders = [tuple(target.model for target in routes.targets("drawn", rng)) for _ in range(400)]
     counts = Counter(orders)
     assert set(counts) == {("a", "b"), ("b", "a")}
     # Three in four; 400 draws are within 5 standard deviations (0.02 each) of it.

@@ -14,6 +14,8 @@ import pytest
 from gateway.errors import ConfigError
 from gateway.scaffold import write_plugin
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -24,6 +24,9 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.serve.build import ServeApp
 from gateway.serve.instance import Instance
 from gateway.serve.settings import Session
+
+if TYPE_CHECKING:
+    from gateway.serve.states import ApplicationState
 
 Progress = Callable[[Mapping[str, str]], None]
 """Told, about once a second, the state of every application by name: `DEPLOYING`, `RUNNING`, `DEPLOY_FAILED`, …"""
@@ -124,20 +127,20 @@ def remove(names: Iterable[str]) -> None:
 
 def running() -> set[str]:
     """Names of the applications that exist."""
-    from ray import serve
+    from gateway.serve.states import application_states
 
-    return set(serve.status().applications)
+    return set(application_states())
 
 
 def wait(names: Iterable[str], *, within_s: float, progress: Progress) -> None:
     """Until all these applications run. Raises ConfigError with the replica's own error where one cannot."""
-    from ray import serve
+    from gateway.serve.states import application_states
 
     wanted = list(names)
     deadline = time.monotonic() + within_s
     while True:
-        found = serve.status().applications
-        states = {name: str(found[name].status.value) if name in found else "NOT_STARTED" for name in wanted}
+        found = application_states()
+        states = {name: found[name].status if name in found else "NOT_STARTED" for name in wanted}
         progress(states)
         for name in wanted:
             if states[name] in ("DEPLOY_FAILED", "UNHEALTHY"):
@@ -150,9 +153,9 @@ def wait(names: Iterable[str], *, within_s: float, progress: Progress) -> None:
         time.sleep(0.25)
 
 
-def _why(application: Any) -> str:
+def _why(application: ApplicationState) -> str:
     """The last line of the replica's traceback: what the backend itself said."""
-    messages = [str(deployment.message) for deployment in application.deployments.values()] + [str(application.message)]
+    messages = (*application.deployment_messages, application.message)
     text = next((message for message in messages if message.strip()), "no reason was given")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [

@@ -21,6 +21,7 @@ from gateway.attention import Attention
 from gateway.errors import BackendFailed, GatewayError, Unavailable
 from gateway.ingress.forward import BACKEND_SECONDS, LAST_RESORT
 from gateway.ingress.status import Application
+from gateway.serve.states import application_states
 from gateway.serve.wire import Call, pack_call, unpack_head
 from gateway.types import ASGIApp, ModelCard, Receive, Scope, Send
 
@@ -189,18 +190,15 @@ async def deployed() -> tuple[dict[str, Application], dict[str, Application]]:
     """What the cluster says of models and of apps, by name; nothing where its controller does not answer in time."""
     try:
         async with asyncio.timeout(_ANSWER_WITHIN_S):
-            found = await asyncio.to_thread(serve.status)
+            found = await asyncio.to_thread(application_states)
     except (RayError, RayServeException, TimeoutError) as error:
         log.warning("the cluster does not say what it runs: %s", error)
         return {}, {}
     models: dict[str, Application] = {}
     apps: dict[str, Application] = {}
-    for name, application in found.applications.items():
-        replicas: dict[str, int] = {}
-        for deployment in application.deployments.values():
-            for state, count in deployment.replica_states.items():
-                replicas[str(state).lower()] = replicas.get(str(state).lower(), 0) + count
-        said = Application(str(application.status.value).lower(), replicas, _first_line(application.message))
+    for name, application in found.items():
+        replicas = {state.lower(): count for state, count in application.replicas.items()}
+        said = Application(application.status.lower(), replicas, _first_line(application.message))
         if name.startswith(APPLICATION_PREFIX):
             models[name.removeprefix(APPLICATION_PREFIX)] = said
         elif name.startswith(APP_PREFIX):

@@ -32,6 +32,7 @@ def test_one_that_fits(base: Base, tmp_path: Path) -> None:
     assert verify(write_adapter(tmp_path / "d", target_modules="all-linear"), base) == 8
 
 
+@pytest.mark.slow
 def test_peft_itself_writes_what_passes(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     import torch

@@ -157,8 +157,10 @@ def test_messages_whole_streamed_and_counted(claude: anthropic.Anthropic, model:
     assert claude.messages.count_tokens(model=model, messages=QUESTION).input_tokens == 37
 
 
-@pytest.mark.parametrize("model", ENGINES)
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+@pytest.mark.parametrize(
+    ("model", "choice"),
+    [*((model, "required") for model in ENGINES), ("smollm2", {"type": "function", "function": {"name": "weather"}})],
+)
 def test_a_tool_is_called_whole_and_streamed(client: openai.OpenAI, model: str, choice: Any) -> None:
     asked: Any = {
         "model": model, "messages": QUESTION, "max_tokens": 80, "tools": [TOOL], "tool_choice": choice, "seed": 2,

@@ -71,6 +71,8 @@ def test_a_gateway_with_keys_is_applied_to_under_load_and_ends_whole(tmp_path: P
                     for address, model in ((f"{gateway.url}/v1", "chat"), (f"{gateway.url}/m/echo/v1", "echo")):
                         body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
                         answers.append(http.post(f"{address}/chat/completions", json=body).status_code)
+                    # What takes place meanwhile needs the machine too.
+                    time.sleep(0.05)
 
         workers = [threading.Thread(target=load) for _ in range(4)]
         for worker in workers:
@@ -152,6 +154,7 @@ def test_a_killed_replica_comes_back_and_batches_and_adapters_outlive_their_gate
             with httpx.Client(timeout=30) as http:
                 while not stop.is_set():
                     answers.append(http.post(f"{gateway.url}/v1/chat/completions", json=body))
+                    time.sleep(0.05)
 
         workers = [threading.Thread(target=load, args=(number % 2 == 0,)) for number in range(4)]
         for worker in workers:

@@ -24,6 +24,7 @@ from tests.loras import write_lora
 from tests.running import Gateway
 
 ROOT = Path(__file__).parents[2]
+INTENTS = ROOT / "evals" / "suites" / "intents"
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.S)
 COMMANDS = [text.strip() for kind, text in BLOCKS if kind == "sh"]
@@ -59,14 +60,17 @@ def test_its_commands_run(command: str, gateway: Gateway, request: pytest.Fixtur
         request.getfixturevalue("support")
     if "adapters" in command:
         command += f" --config {gateway.config}"
-        # One step for forty; two rows for eighty.
+        # One step for forty; four rows to validate it, and two of eighty to prove it.
         command = command.replace("--max-steps 40", "--max-steps 1")
+        some = tmp_path / "some.jsonl"
+        some.write_text("".join((INTENTS / "validation.jsonl").read_text().splitlines(keepends=True)[:4]))
+        command = command.replace("evals/suites/intents/validation.jsonl", str(some))
     if "adapters prove" in command:
         command += f" --limit 2 --url {gateway.url} --output {tmp_path}"
     if "status" in command:
         command += f" --port {gateway.port}"
     if "eval run" in command:
-        command += f" --output {tmp_path}"
+        command += f" --limit 4 --output {tmp_path}"
     if "conformance" in command:
         # All of it over all engines is what test_conformance.py does.
         command += " --model echo --only chat"

@@ -119,6 +119,7 @@ def test_what_is_wrong_is_said(
     assert (done.exit_code, expected in " ".join(done.stderr.split())) == (code, True), done.output
 
 
+@pytest.mark.slow
 def test_what_is_started_ends_with_whoever_started_it_even_killed() -> None:
     code = (
         "import subprocess, sys, time; from gateway_evals.own_gateway import end_with_parent\n"

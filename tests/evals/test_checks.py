@@ -26,6 +26,8 @@ from gateway_evals.packages import DataSet, kept, packaged
 from tests.evals.conftest import echo_app
 from tests.evals.test_run import invoke, run
 
+pytestmark = pytest.mark.slow
+
 # ruff: noqa: E501 (a table reads as one)
 FOLLOWED: dict[str, tuple[dict[str, Any], str, str]] = {
     "keywords:existence": ({"keywords": ["red"]}, "A Red car", "A blue car"),

@@ -127,6 +127,7 @@ def test_the_list_of_suites_imports_nothing_heavy() -> None:
     assert '"name": "smoke"' in done.stdout
 
 
+@pytest.mark.slow
 def test_a_metric_brings_no_model_library(tmp_path: Path) -> None:
     import os
     import subprocess

@@ -13,6 +13,8 @@ from tests.evals.conftest import generation
 from tests.evals.test_run import lines
 from tests.peak import peak_mb
 
+pytestmark = pytest.mark.slow
+
 LIMIT_MB = 500
 
 

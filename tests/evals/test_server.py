@@ -25,6 +25,8 @@ from gateway_evals import register_apps
 from gateway_evals.server.options import read
 from tests.playground.house import House, on_a_port
 
+pytestmark = pytest.mark.slow
+
 KEY = "k-for-these-tests-only"
 
 

@@ -1,4 +1,4 @@
-"""Runs the checks: models beside each other, the checks of one model one after the other. Knows no output."""
+"""Runs the checks: models beside each other, and as many of a model's checks as are wanted. Knows no output."""
 
 from __future__ import annotations
 
@@ -49,18 +49,28 @@ def choose(only: Sequence[str] = ()) -> list[Check]:
 
 
 async def run(
-    models: Sequence[Served], checks: Sequence[Check], done: Callable[[str, Result], None] | None = None
+    models: Sequence[Served],
+    checks: Sequence[Check],
+    done: Callable[[str, Result], None] | None = None,
+    at_once: int = 1,
 ) -> dict[str, list[Result]]:
-    """All checks on all models, in the checks' order. `done(model, result)` is told of each."""
+    """All checks on all models. `done(model, result)` is told of each. Results are in the checks' order.
+
+    `at_once`: checks under way on each model. With more than one, a server whose greedy answers depend on what it
+    computes beside them fails checks that it passes otherwise.
+    """
 
     async def one(served: Served) -> list[Result]:
-        results: list[Result] = []
-        for check in checks:
-            result = await check(served)
-            results.append(result)
+        room = asyncio.Semaphore(at_once)
+
+        async def tried(check: Check) -> Result:
+            async with room:
+                result = await check(served)
             if done is not None:
                 done(served.model, result)
-        return results
+            return result
+
+        return await asyncio.gather(*map(tried, checks))
 
     found = await asyncio.gather(*(one(served) for served in models))
     return {served.model: results for served, results in zip(models, found, strict=True)}
