@@ -80,6 +80,8 @@ class _Page:
             self._connect()
         # Waiting people are few beside streaming ones; a queue that grows without end helps nobody.
         self.blocks.queue(api_open=False, max_size=8 * options.max_streams)
+        # Gradio looks a thousand times a second whether anybody has asked something, for a twentieth of a core.
+        self.blocks._queue.sleep_when_free = 0.01  # pyright: ignore[reportPrivateUsage]
 
     def _place(self) -> None:
         self.models = gr.State(list[dict[str, Any]]())

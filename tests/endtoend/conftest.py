@@ -1,4 +1,5 @@
-"""One running gateway for all end-to-end tests: three engines on the real model, echoes beside them, the playground."""
+"""One running gateway for all end-to-end tests: three engines on the real model, echoes beside them, the playground.
+It ends with the last of them: what is tested after them gets the machine alone."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tests.running import Gateway, free_port, serving
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """The shipped config, models that fail on demand, and one in two replicas that says which adapter answered."""
     config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
@@ -41,7 +42,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def notes(gateway: Gateway) -> Path:
     """Where the replicas of that gateway note which adapters came and went."""
     return gateway.config.parent / "notes"
