@@ -29,8 +29,8 @@ class ApplicationState:
 def application_states() -> dict[str, ApplicationState]:
     """Of every application, by name; none where Serve has not begun. Blocks. Raises what Ray raises.
 
-    `serve.status()` says the same for a dozen times the work: it makes every deployment's whole configuration again out
-    of what the controller answers, with the code of its router pickled.
+    `serve.status()` says the same, and takes a dozen times as much of this process: it makes every deployment's whole
+    configuration again out of what the controller answers, with the code of its router pickled.
     """
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is None:

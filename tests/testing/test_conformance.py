@@ -60,10 +60,12 @@ class Twisted:
         await self._app(scope, receive, twisting)
 
 
-async def test_the_echo_engine_fails_nothing_that_an_engine_is_asked(echo: Any) -> None:
-    groups = ("chat", "completions", "sampling", "scoring", "tokens", "tools", "guided", "failures")
+@pytest.mark.parametrize("at_once", [1, 8])
+async def test_the_echo_engine_fails_nothing_that_an_engine_is_asked(echo: Any, at_once: int) -> None:
+    checks = choose(("chat", "completions", "sampling", "scoring", "tokens", "tools", "guided", "failures"))
     async with echo() as served:
-        results = (await run([served], choose(groups)))["echo"]
+        results = (await run([served], checks, at_once=at_once))["echo"]
+    assert [one.name for one in results] == [check.name for check in checks]
     assert [(one.name, one.reason) for one in results if one.outcome == "fail"] == []
     passed = {one.name for one in results if one.outcome == "pass"}
     assert passed >= {"chat", "chat stream", "echo logprobs", "stop spans tokens", "ids prompts", "usage", "errors"}
