@@ -154,7 +154,6 @@ def test_a_killed_replica_comes_back_and_batches_and_adapters_outlive_their_gate
             with httpx.Client(timeout=30) as http:
                 while not stop.is_set():
                     answers.append(http.post(f"{gateway.url}/v1/chat/completions", json=body))
-                    time.sleep(0.05)
 
         workers = [threading.Thread(target=load, args=(number % 2 == 0,)) for number in range(4)]
         for worker in workers:
