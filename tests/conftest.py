@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     beside = config.getoption("numprocesses", None) or hasattr(config, "workerinput")
 
     def order(item: pytest.Item) -> tuple[bool, bool, bool]:
-        folders = item.path.parts
+        folders = item.path.relative_to(config.rootpath).parts
         slow = item.get_closest_marker("slow") is not None
         return ("endtoend" in folders) != bool(beside), slow, slow and "plugins" not in folders
 

@@ -172,7 +172,7 @@ class TestVllm(BackendContract):
 
         await tokens_per_second(1)
         alone = await tokens_per_second(1)
-        # 9.5 on a quiet machine with two cores; a third of it is still far from one after the other.
+        # 9.5 with twice the tokens on two quiet cores; a third of it is still far from one after the other.
         assert await tokens_per_second(16) > 3 * alone
 
     async def test_leaves_the_environment_alone(self, backend: Backend) -> None:
