@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gateway import manifest
 from gateway.errors import SourceError
+from gateway.importing import import_transformers
 
 if TYPE_CHECKING:
     from gateway.backend import Report
@@ -194,6 +195,7 @@ def _read_once(file: Path) -> None:
 
 def _write_folder(file: Path, folder: Path, pipe: _Pipe) -> None:
     _read_once(file)
+    import_transformers()
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging

@@ -21,12 +21,12 @@ from gateway.errors import GatewayError
 from gateway.ingress.adapters import AdapterNames
 from gateway.ingress.doors import DoorPolicy, registry_at
 from gateway.plugins import Plugins
-from gateway.serve.dispatch import application_of, broadcast
+from gateway.serve.applications import GATEWAY, application_of
+from gateway.serve.dispatch import broadcast
 from gateway.types import AdapterFiles, ASGIApp
 
 log = logging.getLogger("gateway.serve")
 
-GATEWAY_APPLICATION = "gateway"
 _LOADED_WITHIN_S = 300.0
 """How long all replicas may take to load an adapter: some engines build a model of their own for each."""
 
@@ -105,7 +105,7 @@ class ReplicaAdapters:
         try:
             handle = serve.get_app_handle(application_of(self._model))
             failures = [told for told in await broadcast(handle, what, id, within_s=_LOADED_WITHIN_S) if told]
-            await broadcast(serve.get_app_handle(GATEWAY_APPLICATION), "adapters_changed")
+            await broadcast(serve.get_app_handle(GATEWAY), "adapters_changed")
         except (RayError, RayServeException, TimeoutError) as error:
             log.warning("not everybody heard of %s %s: %s", what, id, error)
         return failures

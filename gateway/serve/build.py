@@ -1,4 +1,4 @@
-"""A config → Serve applications: one per model, one for the gateway, one per app. The same for one machine and many."""
+"""Builders of Serve applications: a model, the gateway, an app. The same for one machine and many."""
 
 # Ray's own annotations are partial; what it returns is checked where it is used.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -8,87 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from ray import serve
 from ray.serve import Application, Deployment
 
 from gateway import __version__
-from gateway.config import GatewayConfig, ModelSpec
-from gateway.ingress.auth import hash_keys
-from gateway.serve.adapting import GATEWAY_APPLICATION
-from gateway.serve.dispatch import APP_PREFIX, application_of
+from gateway.config import ModelSpec
 from gateway.serve.replica import AppReplica, GatewayReplica, ModelReplica
 from gateway.serve.settings import DOOR, QUIET, replica_environment
 
 _UNLIMITED = 100_000
 """Serve's own limits answer in plain text, so ours (429, in OpenAI's shape) must come first."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServeApp:
-    """One Serve application: what it is called, where it is mounted, and how it is built (`import_path` and `args`)."""
-
-    name: str
-    route_prefix: str
-    builder: str
-    """Name of a function of this module."""
-    args: dict[str, Any]
-    user_config: dict[str, Any]
-    replicas: int
-
-    def build(self) -> Application:
-        """The application for `serve.run_many`."""
-        return globals()[self.builder]({**self.args, "user_config": self.user_config, "replicas": self.replicas})
-
-
-def applications(config: GatewayConfig, key_hashes: list[str]) -> list[ServeApp]:
-    """All applications of a config. `key_hashes`: of every key that is accepted, whatever it came from."""
-    door = {
-        "key_hashes": key_hashes,
-        "limits": config.server.limits.model_dump(exclude_defaults=True),
-        "store": config.server.store,
-    }
-    models = [
-        ServeApp(
-            application_of(name),
-            f"/m/{name}",
-            "model",
-            {"name": name, "spec": spec.model_dump(exclude_defaults=True, exclude={"replicas"})},
-            door,
-            spec.replicas,
-        )
-        for name, spec in config.models.items()
-    ]
-    public = config.model_dump(exclude_defaults=True, exclude={"server"})
-    gateway = ServeApp(
-        GATEWAY_APPLICATION, "/", "gateway", {}, {**door, "config": public}, config.server.ingress_replicas
-    )
-    apps = [
-        ServeApp(
-            APP_PREFIX + name,
-            config.prefix_of(name),
-            "app",
-            {
-                "app": app.app,
-                "context": {
-                    "base_url": f"http://{_reachable(config.server.host)}:{config.server.port}",
-                    "route_prefix": config.prefix_of(name),
-                    "options": app.options,
-                },
-            },
-            {"key_hashes": key_hashes},
-            1,
-        )
-        for name, app in config.apps.items()
-    ]
-    return [*models, gateway, *apps]
-
-
-def all_key_hashes(config: GatewayConfig, environment_keys: list[str]) -> list[str]:
-    """Hashes of the config's keys and of those from the environment."""
-    return hash_keys([*config.server.api_keys, *environment_keys])
 
 
 def model(args: dict[str, Any]) -> Application:
@@ -146,7 +77,3 @@ def _deployment(replica: type, name: str, args: dict[str, Any], version: str) ->
 def _version(*made_of: Any) -> str:
     text = json.dumps([__version__, *made_of], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host  # noqa: S104 (it is replaced)

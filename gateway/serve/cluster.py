@@ -21,8 +21,9 @@ import psutil
 
 from gateway.config import GatewayConfig
 from gateway.errors import ConfigError, GatewayError
-from gateway.serve.build import ServeApp
+from gateway.serve.applications import ServeApp
 from gateway.serve.instance import Instance
+from gateway.serve.library import import_serve
 from gateway.serve.settings import Session
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def start(config: GatewayConfig, session: Session) -> Cluster:
     """Start Ray and Serve for one gateway. Raises ConfigError where Ray does not start, after taking down what had."""
     cluster = Cluster(session.folder)
     _quieten()
+    import_serve()
     import ray
     from ray import serve
 
@@ -98,6 +100,7 @@ def start(config: GatewayConfig, session: Session) -> Cluster:
 def join(instance: Instance) -> None:
     """Become a driver of a running gateway's Ray."""
     _quieten()
+    import_serve()
     import ray
 
     ray.init(

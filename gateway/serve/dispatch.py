@@ -21,17 +21,12 @@ from gateway.attention import Attention
 from gateway.errors import BackendFailed, GatewayError, Unavailable
 from gateway.ingress.forward import BACKEND_SECONDS, LAST_RESORT
 from gateway.ingress.status import Application
+from gateway.serve.applications import APP_PREFIX, MODEL_PREFIX, application_of
 from gateway.serve.states import application_states
 from gateway.serve.wire import Call, pack_call, unpack_head
 from gateway.types import ASGIApp, ModelCard, Receive, Scope, Send
 
 log = logging.getLogger("gateway.serve")
-
-APPLICATION_PREFIX = "model-"
-"""A model's Serve application is `model-<name>`."""
-
-APP_PREFIX = "app-"
-"""That of an app beside the gateway is `app-<name>`."""
 
 _T = TypeVar("_T")
 
@@ -40,11 +35,6 @@ _ANSWER_WITHIN_S = 5.0
 
 _ASK_AGAIN_S = 0.2
 """Between two questions whether a lost model is back, where Serve answers at once that it is not."""
-
-
-def application_of(model: str) -> str:
-    """The name of a model's Serve application."""
-    return APPLICATION_PREFIX + model
 
 
 class RemoteModel:
@@ -199,8 +189,8 @@ async def deployed() -> tuple[dict[str, Application], dict[str, Application]]:
     for name, application in found.items():
         replicas = {state.lower(): count for state, count in application.replicas.items()}
         said = Application(application.status.lower(), replicas, _first_line(application.message))
-        if name.startswith(APPLICATION_PREFIX):
-            models[name.removeprefix(APPLICATION_PREFIX)] = said
+        if name.startswith(MODEL_PREFIX):
+            models[name.removeprefix(MODEL_PREFIX)] = said
         elif name.startswith(APP_PREFIX):
             apps[name.removeprefix(APP_PREFIX)] = said
     return models, apps

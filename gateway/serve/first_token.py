@@ -13,7 +13,7 @@ import msgspec
 from ray import serve
 
 from gateway.errors import ConfigError
-from gateway.serve.dispatch import application_of
+from gateway.serve.applications import application_of
 from gateway.serve.wire import Call, pack_call, unpack_head
 
 WITHIN_S = 120.0

@@ -18,6 +18,7 @@ from gateway.config import GatewayConfig, ModelSpec, load
 from gateway.errors import ConfigError
 from gateway.plugins import Plugins
 from gateway.serve import instance, preflight
+from gateway.serve.applications import applications
 from gateway.serve.settings import QUIET, open_session
 
 KEYS_VARIABLE = "GATEWAY_API_KEYS"
@@ -56,7 +57,7 @@ def _run(
     stop: threading.Event,
 ) -> None:  # fmt: skip
     session = open_session(config)
-    from gateway.serve import build, cluster
+    from gateway.serve import cluster
 
     with console.progress() as bars:
         report = console.reporter(bars, "Ray")
@@ -76,7 +77,7 @@ def _run(
                 key_hashes=environment_hashes,
                 config=str(path.absolute()),
             )
-            apps = build.applications(config, key_hashes)
+            apps = applications(config, key_hashes)
             cluster.deploy(apps)
             _wait_for([app.name for app in apps], bars)
             _first_tokens(config, running.url)
@@ -114,10 +115,10 @@ def apply(path: Path, *, port: int | None = None) -> None:
     os.environ.update(QUIET)
     prepare(config.models, found)
     os.environ.update(running.environment)
-    from gateway.serve import build, cluster
+    from gateway.serve import cluster
 
     cluster.join(running)
-    apps = build.applications(config, key_hashes)
+    apps = applications(config, key_hashes)
     before = cluster.running()
     with console.progress() as bars:
         # Whoever routes to a model must find it: models first, then the routes, and only then are old models removed.

@@ -12,6 +12,7 @@ from gateway import plugins
 from gateway.config import load
 from gateway.ingress.auth import hash_keys
 from gateway.serve import preflight
+from gateway.serve.applications import applications
 from gateway.serve.settings import QUIET, replica_environment
 
 
@@ -21,8 +22,6 @@ def render(path: Path) -> str:
     preflight.require(config, plugins.load())
     key_hashes = hash_keys([*config.server.api_keys, *os.environ.get("GATEWAY_API_KEYS", "").split(",")])
     preflight.require_host(config, key_hashes)
-    from gateway.serve.build import applications
-
     rendered: list[dict[str, Any]] = []
     for app in applications(config, key_hashes):
         environment = replica_environment(config.models[app.args["name"]]) if app.builder == "model" else QUIET

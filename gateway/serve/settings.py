@@ -24,6 +24,10 @@ QUIET = {
     "DISABLE_TELEMETRY": "1",
 }
 
+WORKER_HOOK = {"__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "gateway.serve.library.import_serve"}
+"""What every worker of Ray does first. Ray's own setting for it (`worker_process_setup_hook`) would give each worker an
+environment of its own, and with it a second start of Python."""
+
 DOOR = {
     **QUIET,
     # Between the HTTP server and Serve's own layers.
@@ -100,6 +104,7 @@ def environment(config: GatewayConfig, folder: Path) -> dict[str, str]:
     variables = {
         **QUIET,
         **THROUGHPUT,
+        **WORKER_HOOK,
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": f"{config.server.drain_s:g}",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(last),

@@ -86,7 +86,7 @@ def _convert(source: Path, folder: Path, made: Plan, digest: str, report: Report
 
 def _build(source: Path, target: Path, made: Plan, report: Report) -> None:
     """Run the library's model builder; it prints much and keeps its memory, so it gets a process of its own."""
-    command = [sys.executable, "-P", "-m", "onnxruntime_genai.models.builder", "--input", str(source)]
+    command = [sys.executable, "-P", "-m", "gateway_onnx.builder", "--input", str(source)]
     command += ["--output", str(target), "--cache_dir", str(target / "scratch")]
     command += ["--precision", made.precision, "--execution_provider", made.provider]
     extra = ["hf_token=false", "hf_remote=false"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -10,14 +9,7 @@ from gateway.apps import AppContext
 from gateway.errors import NotFound
 from gateway.types import ASGIApp, Message, Receive, Scope, Send
 from gateway_playground import options as playground_options
-
-SILENT = {
-    "GRADIO_ANALYTICS_ENABLED": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-    "DO_NOT_TRACK": "1",
-}
-"""Gradio and the hub's library look for their homes at import and at start; a playground talks to its gateway alone."""
+from gateway_playground.library import import_gradio
 
 SHUT = ("/gradio_api/upload", "/gradio_api/proxy=", "/gradio_api/runs", "/gradio_api/deep_link", "/monitoring")
 """Pages of Gradio's that this page has no use for, and that write files, ask other hosts or tell about other users."""
@@ -57,9 +49,7 @@ HEADERS = [
 def build(context: AppContext) -> ASGIApp:
     """The page for one gateway. Raises ConfigError for options that it does not know."""
     options = playground_options.read(context.options)
-    for name, value in SILENT.items():
-        os.environ.setdefault(name, value)
-
+    import_gradio()
     import gradio as gr
     from fastapi import FastAPI
 

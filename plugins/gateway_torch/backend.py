@@ -13,6 +13,7 @@ import msgspec
 from gateway.backend import Backend, BackendContext, no_adapters
 from gateway.engine import TextEngine, Tokenizer
 from gateway.errors import AdapterError, ConfigError, Unavailable
+from gateway.importing import importing
 from gateway.openai import build_app, engine_info
 from gateway.types import AdapterFiles, ASGIApp, ModelCard
 from gateway_torch.engine import TorchEngine
@@ -76,7 +77,8 @@ class TorchBackend(Backend):
         # In a thread: this is where torch is imported, which takes seconds. OpenMP reads its settings then.
         if "OMP_WAIT_POLICY" not in os.environ:
             os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-        from gateway_torch.scheduler import Scheduler
+        with importing():
+            from gateway_torch.scheduler import Scheduler
 
         spec = self.context.spec
         options = self._options

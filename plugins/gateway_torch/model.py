@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gateway.errors import ConfigError, SourceError
+from gateway.importing import import_transformers
 from gateway_torch.adapters import Adapters
 from gateway_torch.cache import RowCache
 
@@ -66,14 +67,14 @@ class LanguageModel:
 
     def __init__(self, folder: Path, device: torch.device, dtype: str, max_model_len: int | None = None) -> None:
         """Raises SourceError where the folder cannot be loaded, ConfigError where it cannot be served as asked."""
-        import transformers
         from safetensors import SafetensorError
+
+        library = import_transformers()
         from transformers import masking_utils
         from transformers.utils import logging
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        library: Any = transformers
         masks: Any = masking_utils
         library.AttentionInterface.register(ATTENTION, grouped_attention)
         library.AttentionMaskInterface.register(ATTENTION, masks.sdpa_mask)

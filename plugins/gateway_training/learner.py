@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gateway.errors import ConfigError, SourceError
+from gateway.importing import import_transformers
 from gateway_training.checkpoint import Tensors
 from gateway_training.encoding import Example
 from gateway_training.options import TrainingOptions
@@ -188,15 +189,15 @@ def _is_linear(module: Any) -> bool:
 
 
 def _load(folder: Path, dtype: torch.dtype) -> Any:
-    import transformers
     from safetensors import SafetensorError
+
+    transformers = import_transformers()
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    library: Any = transformers
     try:
-        return library.AutoModelForCausalLM.from_pretrained(
+        return transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:

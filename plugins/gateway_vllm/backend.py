@@ -9,7 +9,6 @@ import asyncio
 import dataclasses
 import gc
 import hashlib
-import importlib
 from argparse import Namespace
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from gateway.types import AdapterFiles, ASGIApp, ModelCard
 from gateway_vllm import surroundings
 from gateway_vllm.adapters import Adapters
 from gateway_vllm.dialect import Dialect
+from gateway_vllm.library import SERVER, import_vllm
 from gateway_vllm.options import engine_arguments, parse_options, server_arguments
 from gateway_vllm.reaper import Reaper
 from gateway_vllm.room import refuse_what_cannot_fit
@@ -57,7 +57,9 @@ class VllmBackend(Backend):
         """
         await asyncio.to_thread(self.reaper.start)
         # Imports, weights and waiting for the engine's process: up to a minute, in which the loop goes on turning.
-        await asyncio.to_thread(_import_vllm)
+        # By themselves: modules that fail on this machine leave tracebacks in vLLM's tables, and with them every frame
+        # above, which would otherwise hold the engine for good.
+        await asyncio.to_thread(import_vllm, *SERVER)
         self._launch_task = asyncio.ensure_future(asyncio.to_thread(self._launch))
         engine, arguments = await asyncio.shield(self._launch_task)
         self._engine = engine
@@ -149,7 +151,7 @@ class VllmBackend(Backend):
             scratch=scratch,
             compiled=self.context.cache / f"{self.context.digest or 'model'}-inductor",
         )
-        with surroundings.bare_children(), surroundings.environment({**self.reaper.environment(), **settings}):
+        with surroundings.own_children(), surroundings.environment({**self.reaper.environment(), **settings}):
             try:
                 arguments = AsyncEngineArgs(**chosen)
                 config = arguments.create_engine_config(UsageContext.OPENAI_API_SERVER)
@@ -209,11 +211,3 @@ class VllmBackend(Backend):
 def _template(engine: AsyncLLM, arguments: Namespace) -> str | None:
     template: Any = arguments.chat_template or getattr(engine.get_tokenizer(), "chat_template", None)
     return template if isinstance(template, str) else None
-
-
-def _import_vllm() -> None:
-    """Import what `start` needs. By itself: modules that fail on this machine leave tracebacks in vLLM's tables, and
-    with them every frame above, which would otherwise hold the engine for good."""
-    surroundings.silence()
-    for name in ("v1.engine.async_llm", "entrypoints.launchers.app", "entrypoints.launchers.api_server.app_state"):
-        importlib.import_module(f"vllm.{name}")

@@ -87,17 +87,18 @@ def environment(settings: Mapping[str, str]) -> Generator[None]:
 
 
 @contextmanager
-def bare_children() -> Generator[None]:
-    """Let spawned processes start without importing this process's main module: in a replica that would be all of Ray,
-    in somebody's script the whole script again."""
+def own_children() -> Generator[None]:
+    """Let spawned processes import `gateway_vllm.engine_process` instead of this process's main module: in a replica
+    that would be all of Ray, in somebody's script the whole script again."""
     # The tracker outlives every engine of this process, so it must be running before anything is marked.
     multiprocessing.resource_tracker.ensure_running()
     whole = multiprocessing.spawn.get_preparation_data
 
-    def bare(name: str) -> dict[str, Any]:
-        return {key: value for key, value in whole(name).items() if not key.startswith("init_main_from")}
+    def own(name: str) -> dict[str, Any]:
+        data = {key: value for key, value in whole(name).items() if not key.startswith("init_main_from")}
+        return {**data, "init_main_from_name": "gateway_vllm.engine_process"}
 
-    multiprocessing.spawn.get_preparation_data = bare
+    multiprocessing.spawn.get_preparation_data = own
     try:
         yield
     finally:

@@ -8,9 +8,12 @@ from functools import partial
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
+from gateway_playground.library import import_gradio
 from tests.playground.driver import PlaygroundPage, chromium
 from tests.playground.hostile import unharmed
 from tests.playground.house import House, on_a_port
+
+import_gradio()
 
 KEY = "k-for-this-test-only"
 

@@ -43,11 +43,12 @@ def test_rays_schema_accepts_it_and_its_builders_build(rendered: str) -> None:
     from ray.serve.schema import ServeDeploySchema
 
     from gateway.serve import build
+    from gateway.serve.applications import application_of
 
     schema = ServeDeploySchema.model_validate(yaml.safe_load(rendered))
     assert [(app.name, app.route_prefix) for app in schema.applications] == [
-        (build.application_of("a"), "/m/a"),
-        (build.application_of("b"), "/m/b"),
+        (application_of("a"), "/m/a"),
+        (application_of("b"), "/m/b"),
         ("gateway", "/"),
         ("app-page", "/page"),
     ]
