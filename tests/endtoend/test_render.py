@@ -82,6 +82,7 @@ def ray() -> Iterator[Ray]:
             assert not alive
 
 
+@pytest.mark.proof
 def test_serve_deploy_takes_it_and_both_doors_answer(ray: Ray, tmp_path: Path) -> None:
     config = {"server": {"port": ray.http_port}, "models": {"parrot": {"backend": "echo"}}}
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(config))

@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 WATCHED = """
 import sys
 opened = []
@@ -15,6 +17,7 @@ print(opened)
 """
 
 
+@pytest.mark.slow
 def test_gradio_is_imported_without_a_look_at_files_for_editors() -> None:
     child = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, check=False)
     assert (child.returncode, child.stdout.strip()) == (0, "[]"), child.stderr

@@ -93,7 +93,7 @@ async def test_an_adapter_can_be_told_to_fail(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=60).filter(lambda text: "<|" not in text))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 async def test_says_what_it_is_told(text: str) -> None:
     body = (await client().post(CHAT, {"messages": user(text)})).json()
     assert body["choices"][0]["message"]["content"] == text
@@ -131,7 +131,7 @@ async def test_its_template_says_what_it_renders() -> None:
 
 
 @given(st.lists(st.integers(0, ByteTokenizer.vocab_size - 1), min_size=1, max_size=30), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 async def test_scores_its_own_answers_as_likely(prompt: list[int], ignore_eos: bool) -> None:
     asked = {"prompt": prompt, "max_tokens": 12, "ignore_eos": ignore_eos, "logprobs": 0}
     made = (await client().post(COMPLETIONS, asked)).json()["choices"][0]["logprobs"]

@@ -24,6 +24,8 @@ from gateway_torch.lora_files import read_lora
 from tests.loras import two_loras, write_lora
 from tests.rows import SHARE
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
@@ -200,7 +202,6 @@ def test_an_adapter_of_another_shape_leaves_nothing(tiny: Path, beside: tuple[An
         adapters.plan(["wide"])
 
 
-@pytest.mark.slow
 class TestTorchWithAdapters(AdapterContract, BackendStarted):
     @pytest.fixture(scope="class")
     @classmethod

@@ -101,7 +101,7 @@ class TestSampling:
         logits[0, [7, 30]] = logits[1, [12, 13]] = 99.0
         assert self.choose(logits, [Sampling(1, temperature=0), Sampling(1, temperature=1e-9)])[0] == [7, 12]
 
-    @pytest.mark.parametrize("vocab", [40, 5000])
+    @pytest.mark.parametrize("vocab", [40, 2000])
     @pytest.mark.parametrize(
         "wish",
         [
@@ -110,7 +110,7 @@ class TestSampling:
             {"top_p": 0.6},
             {"top_p": 0.999, "temperature": 2.0},
             {"top_k": 12, "top_p": 0.8, "temperature": 1.3},
-            {"top_k": 3000, "top_p": 0.9, "temperature": 3.0},
+            {"top_k": 1200, "top_p": 0.9, "temperature": 3.0},
             {"top_p": 1e-6},
         ],
     )

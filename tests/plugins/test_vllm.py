@@ -224,7 +224,8 @@ class TestEnds:
         await backend.stop()
         assert not engines()
 
-    @pytest.mark.parametrize("when", ["ready", pytest.param("starting", marks=pytest.mark.proof)])
+    @pytest.mark.proof
+    @pytest.mark.parametrize("when", ["ready", "starting"])
     def test_nothing_outlives_a_killed_process(self, smollm2_folder: Path, when: str) -> None:
         with subprocess.Popen(
             [sys.executable, "-c", REPLICA, str(smollm2_folder)], stdout=subprocess.PIPE, text=True

@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from gateway.serve.settings import WORKER_HOOK
 
 LOADED = """
@@ -16,6 +18,7 @@ import pandas
 """
 
 
+@pytest.mark.slow
 def test_serve_is_imported_without_data_frames_and_they_are_there_for_whoever_wants_them() -> None:
     child = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=False)
     assert (child.returncode, child.stdout.strip()) == (0, "[]"), child.stderr
