@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -15,20 +16,30 @@ from gateway.errors import SourceError
 
 NAME = "gateway-manifest.json"
 
+SETTLED_NS = 1_000_000_000
+"""A file that was changed within this could be changed again without another time of change: clocks of files tick in
+milliseconds."""
+
 
 def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes, read once by each process until the file changes. Raises SourceError where it cannot
-    be read."""
+    """Hex digest of a file's bytes, which each process reads once until they change. Raises SourceError where it
+    cannot."""
     try:
         found = path.stat()
-        return _sha256_of(path, found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
+        if time.time_ns() - found.st_ctime_ns < SETTLED_NS:
+            return _digest(path)
+        return _known_digest(path, found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 @lru_cache(maxsize=1024)
-def _sha256_of(path: Path, *_unchanged: int) -> str:
+def _known_digest(path: Path, *_unchanged: int) -> str:
     """Several models of one gateway stand on the same weights: half a second for each 600 MB."""
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
