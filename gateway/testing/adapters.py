@@ -150,7 +150,7 @@ class AdapterContract(Asking):
     async def answers(self, backend: Backend, client: AppClient, model: str) -> list[dict[str, Any]]:
         """The choices of some completions by one model, asked at the same time."""
         top = {"logprobs": 1} if "logprobs" in backend.card().capabilities else {}
-        asked = [self.completion(backend, model=model, prompt=prompt, max_tokens=12, **top) for prompt in PROMPTS[:4]]
+        asked = [self.completion(backend, model=model, prompt=prompt, max_tokens=8, **top) for prompt in PROMPTS[:4]]
         return [
             ok(answer)["choices"][0] for answer in await asyncio.gather(*[client.post(COMPLETIONS, a) for a in asked])
         ]

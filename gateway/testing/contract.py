@@ -131,8 +131,8 @@ class BackendContract(AdapterContract, BackendStarted):
         assert first == second
 
     async def test_computes_together_what_it_computes_alone(self, backend: Backend, client: AppClient) -> None:
-        alone = [await self.text(backend, client, prompt=prompt, max_tokens=12) for prompt in PROMPTS]
-        asked = [self.text(backend, client, prompt=prompt, max_tokens=12) for prompt in PROMPTS]
+        alone = [await self.text(backend, client, prompt=prompt, max_tokens=8) for prompt in PROMPTS]
+        asked = [self.text(backend, client, prompt=prompt, max_tokens=8) for prompt in PROMPTS]
         assert await asyncio.gather(*asked) == alone
 
     async def test_gives_logprobs(self, backend: Backend, client: AppClient) -> None:
