@@ -100,6 +100,10 @@ async def said(client: AppClient, **asked: Any) -> dict[str, Any]:
     return answer.json()["choices"][0]
 
 
+async def together(client: AppClient, *asked: dict[str, Any], **all_of_them: Any) -> list[dict[str, Any]]:
+    return await asyncio.gather(*[said(client, **all_of_them, **one) for one in asked])
+
+
 async def token(client: AppClient, text: str) -> int:
     tokens = (await client.post("/tokenize", {"prompt": text, "add_special_tokens": False})).json()["tokens"]
     assert len(tokens) == 1
@@ -107,39 +111,46 @@ async def token(client: AppClient, text: str) -> int:
 
 
 async def test_a_bias_forces_and_forbids(client: AppClient) -> None:
-    plain = await said(client)
+    dog, six = await token(client, " dog"), await token(client, "6")
+    plain, forced, forbidden, allowed = await together(
+        client,
+        {},
+        {"logit_bias": {str(dog): 100}, "max_tokens": 3},
+        {"logit_bias": {str(six): -100}},
+        {"allowed_token_ids": [dog], "max_tokens": 2},
+    )
     assert plain["text"].startswith(" 6, 7, 8")
-    dog = await token(client, " dog")
-    assert (await said(client, logit_bias={str(dog): 100}, max_tokens=3))["text"] == " dog dog dog"
-    six = await token(client, "6")
-    assert "6" not in (await said(client, logit_bias={str(six): -100}))["text"]
-    assert (await said(client, allowed_token_ids=[dog], max_tokens=2))["text"] == " dog dog"
+    assert forced["text"] == " dog dog dog"
+    assert "6" not in forbidden["text"]
+    assert allowed["text"] == " dog dog"
 
 
 async def test_penalties_keep_from_repeating(client: AppClient) -> None:
-    plain = (await said(client, max_tokens=24))["text"]
+    penalties = {"frequency_penalty": 2, "presence_penalty": 2, "repetition_penalty": 2.0}
+    asked = [{}, *({name: value} for name, value in penalties.items())]
+    plain, *penalized = [found["text"] for found in await together(client, *asked, max_tokens=24)]
     assert plain.count(",") >= 6
-    for name, value in (("frequency_penalty", 2), ("presence_penalty", 2), ("repetition_penalty", 2.0)):
-        assert (await said(client, max_tokens=24, **{name: value}))["text"].count(",") < plain.count(","), name
+    for name, text in zip(penalties, penalized, strict=True):
+        assert text.count(",") < plain.count(","), name
 
 
 async def test_stop_tokens_end_and_are_not_shown_and_min_tokens_holds_them_off(client: AppClient) -> None:
     seven = await token(client, "7")
-    stopped = await said(client, stop_token_ids=[seven])
+    stopped, later = await together(client, {}, {"min_tokens": 8}, stop_token_ids=[seven])
     assert (stopped["text"], stopped["finish_reason"]) == (" 6, ", "stop")
-    later = await said(client, stop_token_ids=[seven], min_tokens=8)
     assert "7" not in later["text"]
     chat = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
-    short = (await client.post(CHAT, {**chat, "max_tokens": 30})).json()
-    assert short["usage"]["completion_tokens"] == 8
-    long = (await client.post(CHAT, {**chat, "max_tokens": 30, "min_tokens": 20})).json()
-    assert long["usage"]["completion_tokens"] >= 20
+    both = [client.post(CHAT, {**chat, "max_tokens": 16, **more}) for more in ({}, {"min_tokens": 12})]
+    short, long = [answer.json()["usage"]["completion_tokens"] for answer in await asyncio.gather(*both)]
+    assert (short, long >= 12) == (8, True)
 
 
 async def test_min_p_leaves_the_likely_and_a_seed_repeats(client: AppClient) -> None:
-    assert (await said(client, temperature=1, min_p=1))["text"] == (await said(client))["text"]
-    asked = {"temperature": 1.5, "seed": 5, "frequency_penalty": 0.5}
-    assert (await said(client, **asked))["text"] == (await said(client, **asked))["text"]
+    seeded = {"temperature": 1.5, "seed": 5, "frequency_penalty": 0.5}
+    asked = [{}, {"temperature": 1, "min_p": 1}, seeded, seeded]
+    plain, likely, one, other = [found["text"] for found in await together(client, *asked)]
+    assert likely == plain
+    assert one == other
 
 
 async def test_logprobs_are_the_models_own_beside_rules(client: AppClient) -> None:
