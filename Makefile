@@ -36,11 +36,12 @@ $(BIN)/uv:
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make virtual environments: install your system's python3-venv package"; rm -rf $(VENV); exit 1; }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 
-# `sync` installs exactly the lock, and so removes the project itself: it is installed again after it.
+# `sync` installs exactly the lock, and so removes the project itself: it is installed again after it. Nothing is compiled
+# here: of 34,000 modules a gateway imports 8,000, and compiling those as they are imported takes half as long.
 $(READY): $(LOCK) pyproject.toml | $(BIN)/uv
 	@echo "Installing $(LOCK) into $(VENV) …"
 	@rm -f $(VENV)/.ready-*
-	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python $(UV_INDEX) $(LOCK)
+	@$(BIN)/uv pip sync -q --python $(BIN)/python $(UV_INDEX) $(LOCK)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
 	@touch $@
 
