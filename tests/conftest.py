@@ -45,13 +45,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoRows:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What fails fast comes first; with a second row the end-to-end tests begin at once: theirs is the longest. Engines
-    come before pages, so that small files are left where one row has nothing to do any more."""
+    and training come before pages, so that small files are left where one row has nothing to do any more."""
     beside = config.getoption("numprocesses", None) or hasattr(config, "workerinput")
 
     def order(item: pytest.Item) -> tuple[bool, bool, bool]:
         folders = item.path.relative_to(config.rootpath).parts
         slow = item.get_closest_marker("slow") is not None
-        return ("endtoend" in folders) != bool(beside), slow, slow and "plugins" not in folders
+        return ("endtoend" in folders) != bool(beside), slow, slow and not {"plugins", "training"} & {*folders}
 
     items.sort(key=order)
 

@@ -47,6 +47,6 @@ def test_it_prints_a_table_and_refuses_what_cannot_be_compared(gateway: Gateway,
         ("echo", "--models needs two or more"),
         ("echo,nobody", "no model nobody at"),
     ):
-        refused = run("parity", "--models", models, "--url", gateway.url, "--max-tokens", "4")
+        refused = run("parity", "--models", models, "--url", gateway.url, "--prompts", str(prompts))
         assert refused.returncode == 1
         assert reason in refused.stderr
