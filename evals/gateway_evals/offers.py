@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from gateway.errors import PluginError
+from gateway.importing import importing
 from gateway.plugins import Plugins, Shelf, load
 from gateway_evals.errors import SuiteError
 from gateway_evals.scorers import (
@@ -32,27 +31,14 @@ class Metric(Protocol):
     def compute(self, *, predictions: Sequence[Any], references: Sequence[Any], **settings: Any) -> dict[str, Any]: ...
 
 
-@contextmanager
-def _without(module: str) -> Generator[None]:
-    """Let an import that could do without a module do so. `evaluate` would load Transformers, and torch with it, for
-    pipelines that no metric uses: 8 of its 11 seconds and more than half of its memory."""
-    if module in sys.modules:
-        yield
-        return
-    modules = cast("dict[str, Any]", sys.modules)
-    modules[module] = None  # an import of it now raises ImportError
-    try:
-        yield
-    finally:
-        del modules[module]
-
-
 def _metric(room: str, name: str, *arguments: str) -> Callable[[], object]:
     def make() -> object:
         # Nothing an evaluation does may ask a hub; the libraries read these when they are imported.
         for variable in ("HF_EVALUATE_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
             os.environ.setdefault(variable, "1")
-        with _without("transformers"):
+        # `evaluate` would load it, and torch with it, for pipelines that no metric uses: 8 of its 11 seconds and more
+        # than half of its memory.
+        with importing(without=("transformers",)):
             module = importlib.import_module(f"gateway_evals.metrics.{room}")
         return getattr(module, name)(*arguments)
 

@@ -149,7 +149,7 @@ def test_a_run_ends_when_its_app_is_killed(state: Path, tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', "
-        "'import threading, time; from gateway_evals.server import child; "
+        "'import threading, time; from gateway_evals.server import child; child.GRACE_S = 0.5; "
         "threading.Thread(target=child._end_with_parent, daemon=True).start(); print(1, flush=True); time.sleep(60)'], "
         "stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
         "child.stdout.readline()\n"
