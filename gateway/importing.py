@@ -40,7 +40,6 @@ def import_transformers() -> Any:
     """Transformers, with all that loads a language model; without what it would load for assisted generation and for
     the losses of image models."""
     with importing(without=("sklearn", "scipy")):
-        library: Any = importlib.import_module("transformers")
         # It loads its parts when they are first asked for.
-        assert library.AutoModelForCausalLM
-    return library
+        importlib.import_module("transformers.models.auto.modeling_auto")
+    return importlib.import_module("transformers")

@@ -22,10 +22,11 @@ SILENT = {
 
 
 def import_gradio() -> None:
-    """Import Gradio. What somebody has chosen for himself in SILENT's names is left as it is."""
+    """Import Gradio, without the protocol by which other programs could call a page. What somebody has chosen for
+    himself in SILENT's names is left as it is."""
     for name, value in SILENT.items():
         os.environ.setdefault(name, value)
-    with importing(), _no_interface_files():
+    with importing(without=("mcp",)), _no_interface_files():
         importlib.import_module("gradio")
 
 

@@ -32,15 +32,30 @@ def venv(folder: Path) -> str:
     return str(folder / "bin" / "python")
 
 
-def serves_and_evaluates(python: str, wheel: Path, folder: Path) -> None:
-    """Install the wheel, nothing with it, and use it from a folder that is no checkout."""
+def on_these_packages(folder: Path) -> str:
+    """An environment with the packages of this one, which are those of the lock, and without what is under development
+    in it; its Python."""
+    python = venv(folder)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    # A folder named so brings its packages, and not the links to checkouts that it holds.
+    (site / "packages.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return python
+
+
+def installed(python: str, wheel: Path, folder: Path) -> tuple[str, Path]:
+    """Install the wheel, nothing with it. Its command, which works in a folder that is no checkout, and its configs."""
     call(UV, "pip", "install", "-q", "--no-deps", "--python", python, str(wheel), cwd=folder)
     gateway = str(Path(python).with_name("gateway"))
     where = call(python, "-c", "import gateway; print(gateway.__file__)", cwd=folder)
     assert str(folder) in where
     config = Path(where.strip()).parent / "deployments"
-    assert (config / "local.yaml").exists()
+    assert "can be served" in call(gateway, "check", str(config / "local.yaml"), cwd=folder)
     assert "smoke" in call(gateway, "eval", "ls", cwd=folder)
+    return gateway, config
+
+
+def serves_and_evaluates(python: str, wheel: Path, folder: Path) -> None:
+    gateway, config = installed(python, wheel, folder)
     with serving(config / "echo.yaml", free_port(), command=[gateway], cwd=folder) as running:
         call(
             gateway, "eval", "run", "smoke", "--model", "echo", "--limit", "2",
@@ -62,14 +77,27 @@ def lock_of(wheel: Path) -> Path:
         return Path(archive.extract("gateway/requirements/cpu.txt", wheel.parent))
 
 
+def test_a_wheel_holds_all_that_is_used_at_run_time(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    packages = [ROOT / "gateway", *(ROOT / "plugins").glob("gateway_*"), ROOT / "evals" / "gateway_evals"]
+    for package in packages:
+        files = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        assert files
+        assert {path.relative_to(package.parent).as_posix() for path in files} <= held, package
+    for folder in ("deployments", "evals/suites"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        assert {path.name for path in files} <= {Path(name).name for name in held}, folder
+
+
+@pytest.mark.proof
 def test_a_wheel_serves_and_evaluates_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
-    """On the packages of this environment, which are those of the lock; without what is under development in it."""
+    serves_and_evaluates(on_these_packages(tmp_path / "venv"), wheel, tmp_path)
+
+
+def test_a_wheel_works_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
     assert lock_of(wheel).read_text() == (ROOT / "requirements" / "cpu.txt").read_text()
-    python = venv(tmp_path / "venv")
-    (site,) = (tmp_path / "venv").glob("lib/python3*/site-packages")
-    # A folder named so brings its packages, and not the links to checkouts that it holds.
-    (site / "packages.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    serves_and_evaluates(python, wheel, tmp_path)
+    installed(on_these_packages(tmp_path / "venv"), wheel, tmp_path)
 
 
 @pytest.mark.proof
