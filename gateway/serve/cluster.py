@@ -66,8 +66,8 @@ class Cluster:
 def start(config: GatewayConfig, session: Session) -> Cluster:
     """Start Ray and Serve for one gateway. Raises ConfigError where Ray does not start, after taking down what had."""
     cluster = Cluster(session.folder)
-    _quieten()
     import_serve()
+    _quieten()
     import ray
     from ray import serve
 
@@ -99,8 +99,8 @@ def start(config: GatewayConfig, session: Session) -> Cluster:
 
 def join(instance: Instance) -> None:
     """Become a driver of a running gateway's Ray."""
-    _quieten()
     import_serve()
+    _quieten()
     import ray
 
     ray.init(
@@ -168,7 +168,7 @@ def _why(application: ApplicationState) -> str:
 
 
 def _quieten() -> None:
-    """Serve tells on standard error what our progress bars show."""
+    """Serve tells on standard error what our progress bars show. It sets its logs up when it is imported."""
     for name in ("ray", "ray.serve"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
