@@ -36,8 +36,8 @@ def _metric(room: str, name: str, *arguments: str) -> Callable[[], object]:
         # Nothing an evaluation does may ask a hub; the libraries read these when they are imported.
         for variable in ("HF_EVALUATE_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
             os.environ.setdefault(variable, "1")
-        # `evaluate` would load it, and torch with it, for pipelines that no metric uses: 8 of its 11 seconds and more
-        # than half of its memory.
+        # `evaluate` would load Transformers, and torch with it, for pipelines that no metric uses: 8 of its 11 seconds
+        # and more than half of its memory.
         with importing(without=("transformers",)):
             module = importlib.import_module(f"gateway_evals.metrics.{room}")
         return getattr(module, name)(*arguments)

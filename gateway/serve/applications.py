@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gateway.config import GatewayConfig
-
-if TYPE_CHECKING:
-    from ray.serve import Application
 
 GATEWAY = "gateway"
 """The name of the gateway's own application."""
@@ -36,12 +33,6 @@ class ServeApp:
     args: dict[str, Any]
     user_config: dict[str, Any]
     replicas: int
-
-    def build(self) -> Application:
-        """The application for `serve.run_many`."""
-        from gateway.serve import build
-
-        return getattr(build, self.builder)({**self.args, "user_config": self.user_config, "replicas": self.replicas})
 
 
 def applications(config: GatewayConfig, key_hashes: list[str]) -> list[ServeApp]:

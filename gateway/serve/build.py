@@ -15,11 +15,17 @@ from ray.serve import Application, Deployment
 
 from gateway import __version__
 from gateway.config import ModelSpec
+from gateway.serve.applications import ServeApp
 from gateway.serve.replica import AppReplica, GatewayReplica, ModelReplica
 from gateway.serve.settings import DOOR, QUIET, replica_environment
 
 _UNLIMITED = 100_000
 """Serve's own limits answer in plain text, so ours (429, in OpenAI's shape) must come first."""
+
+
+def build(app: ServeApp) -> Application:
+    """The application for `serve.run_many`."""
+    return globals()[app.builder]({**app.args, "user_config": app.user_config, "replicas": app.replicas})
 
 
 def model(args: dict[str, Any]) -> Application:

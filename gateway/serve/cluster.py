@@ -116,7 +116,9 @@ def deploy(apps: Iterable[ServeApp]) -> None:
     """Create or change applications, all at once; returns before they are ready."""
     from ray import serve
 
-    targets = [serve.RunTarget(app.build(), name=app.name, route_prefix=app.route_prefix) for app in apps]
+    from gateway.serve.build import build
+
+    targets = [serve.RunTarget(build(app), name=app.name, route_prefix=app.route_prefix) for app in apps]
     serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 

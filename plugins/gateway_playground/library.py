@@ -8,7 +8,6 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from gateway.importing import importing
 
@@ -41,5 +40,8 @@ def _no_interface_files() -> Generator[None]:
             raise OSError("not looked for")
         return file_of(thing)
 
-    with patch.object(inspect, "getfile", getfile):
+    inspect.getfile = getfile
+    try:
         yield
+    finally:
+        inspect.getfile = file_of

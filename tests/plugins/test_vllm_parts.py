@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +333,15 @@ class TestLeaving:
 
 
 class TestSurroundings:
+    def test_spawned_processes_begin_with_a_module_of_ours(self) -> None:
+        before = spawn.get_preparation_data("engine")
+        with surroundings.own_children():
+            data = spawn.get_preparation_data("engine")
+        assert importlib.util.find_spec(data["init_main_from_name"])
+        assert data["init_main_from_name"] == "gateway_vllm.engine_process"
+        assert "init_main_from_path" not in data
+        assert spawn.get_preparation_data("engine") == before
+
     def test_the_environment_is_as_it_was(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OMP_NUM_THREADS", "7")
         monkeypatch.delenv("LD_PRELOAD", raising=False)
