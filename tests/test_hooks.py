@@ -157,7 +157,7 @@ async def guards() -> None:
 
     never.__name__ = "guard_request"
     scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": []}
-    request = GatewayRequest(scope, "wide", "/v1/completions")
+    request = GatewayRequest.arrived(scope, "wide", "/v1/completions")
     request.read(b'{"model": "a"}')
     with pytest.raises(Forbidden):
         await loaded(guard_request, refuse, never).guard("guard_request", request=request)

@@ -46,7 +46,7 @@ class Record:
             # WebSockets: nothing here speaks them; closing before accepting is answered 403 by the server.
             return await send({"type": "websocket.close", "code": 1000})
         path: str = scope["path"]
-        request = GatewayRequest(scope, self._door, path.removeprefix(self._prefix) or "/")
+        request = GatewayRequest.arrived(scope, self._door, path.removeprefix(self._prefix) or "/")
         status = 0
 
         async def sent(message: Message) -> None:

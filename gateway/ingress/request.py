@@ -34,65 +34,49 @@ class _Error(msgspec.Struct):
 _ERROR = msgspec.json.Decoder(_Error)
 
 
-class GatewayRequest:
+class GatewayRequest(msgspec.Struct, eq=False):
     """Made by the record layer, filled in by the others. Guards may read `fields` and `set` one."""
 
-    __slots__ = (
-        "_changed",
-        "attempts",
-        "body",
-        "door",
-        "error_code",
-        "error_message",
-        "fields",
-        "first_byte_s",
-        "gone",
-        "headers",
-        "id",
-        "key_id",
-        "method",
-        "model",
-        "outcome",
-        "path",
-        "query",
-        "started",
-        "started_at",
-        "status",
-        "stream",
-        "target",
-        "usage",
-        "wants_usage",
-    )
+    door: Door
+    path: str
+    """The path without the fast lane's prefix: `/v1/chat/completions`."""
+    method: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    id: str
+    started_at: float
+    started: float
+    body: bytes = b""
+    fields: dict[str, msgspec.Raw] = {}
+    """The body's top level, values as they came."""
+    model: str = ""
+    stream: bool = False
+    wants_usage: bool = True
+    """Whether the client asked for the usage chunk of a stream; if not, it is taken out again."""
+    key_id: str = ""
+    target: str = ""
+    attempts: int = 0
+    status: int = 0
+    outcome: Outcome | None = None
+    first_byte_s: float | None = None
+    usage: Usage = Usage()
+    error_code: str = ""
+    error_message: str = ""
+    gone: bool = False
+    """Whether the client was seen to hang up."""
+    _changed: bool = False
 
-    def __init__(self, scope: Scope, door: Door, path: str) -> None:
-        self.started_at = time.time()
-        self.started = time.perf_counter()
-        self.door: Door = door
-        self.path = path
-        """The path without the fast lane's prefix: `/v1/chat/completions`."""
-        self.method: str = scope["method"]
-        self.query: bytes = scope.get("query_string", b"")
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.id = self.headers.get(b"x-request-id", b"").decode("latin-1")
-        self.body = b""
-        self.fields: dict[str, msgspec.Raw] = {}
-        """The body's top level, values as they came."""
-        self.model = ""
-        self.stream = False
-        self.wants_usage = True
-        """Whether the client asked for the usage chunk of a stream; if not, it is taken out again."""
-        self.key_id = ""
-        self.target = ""
-        self.attempts = 0
-        self.status = 0
-        self.outcome: Outcome | None = None
-        self.first_byte_s: float | None = None
-        self.usage = Usage()
-        self.error_code = ""
-        self.error_message = ""
-        self.gone = False
-        """Whether the client was seen to hang up."""
-        self._changed = False
+    @classmethod
+    def arrived(cls, scope: Scope, door: Door, path: str) -> GatewayRequest:
+        """A request that has come through `door` just now."""
+        headers = dict(scope["headers"])
+        named = headers.get(b"x-request-id", b"").decode("latin-1")
+        query = scope.get("query_string", b"")
+        return cls(door, path, scope["method"], query, headers, named, time.time(), time.perf_counter())
+
+    def __repr__(self) -> str:
+        """Without headers and body: these hold secrets."""
+        return f"<GatewayRequest {self.id}: {self.method} {self.path}>"
 
     def read(self, body: bytes) -> None:
         """Decode the top level of a JSON body, once. Raises InvalidRequest naming what is wrong."""

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from gateway.engine import Constraint, EngineInfo, Generation, TextEngine, Tokenizer
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.openai.calls import FORMATS, CallReader
+from gateway.openai.calls import FORMATS, CallReader, Format
 from gateway.openai.choice import Choice, score
 from gateway.openai.grammar_request import AskedGrammar, asked_grammar, constraints
 from gateway.openai.prompts import encode
 from gateway.openai.reading import Joined, Reader
 from gateway.openai.reasoning import AfterThought, ReasoningReader
-from gateway.openai.requests import ChatRequest, check, copies, fit, refuse_unsupported, sampling, stops
+from gateway.openai.requests import ChatRequest, check, copies, fit, is_plain, refuse_unsupported, sampling, stops
 from gateway.openai.tools import Tools, calls_grammar, knows, offered, told
 from gateway.openai.writer import CHAT, Writer
+
+
+class _Asked(NamedTuple):
+    """What a request asks for beside an answer to its messages."""
+
+    logprobs: int | None = None
+    stops: tuple[str, ...] = ()
+    copies: int = 1
+    tools: Tools | None = None
+    form: Format = FORMATS["hermes"]
+    """How the model writes calls of tools."""
+    grammar: AskedGrammar | None = None
+    to_template: Mapping[str, Any] = {}
+
+
+_NOTHING_ELSE = _Asked()
 
 
 async def begin_chat(
@@ -25,29 +41,19 @@ async def begin_chat(
 
     Raises InvalidRequest and its kin.
     """
-    refuse_unsupported(request, info.engine)
-    if request.top_logprobs is not None and not request.logprobs and request.top_logprobs:
-        raise InvalidRequest("`top_logprobs` needs `logprobs: true`", param="top_logprobs")
-    logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    check(request, logprobs)
-    ends = stops(request)
-    n = copies(request, 1)
-    tools = offered(request, info.engine)
-    template = engine.tokenizer.chat_template
-    # A model whose template knows no tools is told of them in Hermes' words.
-    form = FORMATS[info.tool_parser if knows(template, "tools") else "hermes"]
-    grammar = asked_grammar(request, info.engine)
-    guided = getattr(engine.tokenizer, "guidance", None) is not None or grammar is not None
-    if tools is not None and (guided or tools.named or tools.choice == "required"):
-        grammar = AskedGrammar(calls_grammar(tools, form, grammar), "tools")
+    tokenizer = engine.tokenizer
+    if is_plain(request):
+        check(request, None)
+        asked = _NOTHING_ELSE
+    else:
+        asked = _read(request, tokenizer, info)
     max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     if max_tokens is not None and max_tokens < 1:
         param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         raise InvalidRequest(f"`{param}` must be 1 or more", param=param)
-    tokenizer = engine.tokenizer
-    messages = told(plain_messages(request.messages, info.engine), tools, template)
+    messages = told(plain_messages(request.messages, info.engine), asked.tools, tokenizer.chat_template)
     kwargs = template_kwargs(request.chat_template_kwargs, request.add_generation_prompt)
-    kwargs |= _said_to_template(request, tools, template, info.engine)
+    kwargs |= asked.to_template
     if request.continue_final_message:
         text = _open_ended(messages, kwargs, tokenizer)
     else:
@@ -56,43 +62,53 @@ async def begin_chat(
     context = engine.max_model_len
     prompt = await encode(tokenizer, text, add_special_tokens=False, room=context, param="messages")
     room = fit(prompt, max_tokens, context, None, "messages")
-    make_constraint = await constraints(grammar, tokenizer, info.engine)
-
-    def reader_and_constraint() -> tuple[Reader | None, Constraint | None]:
-        calls = None if tools is None else CallReader(form)
-        if info.reasoning_parser is None:
-            return calls, make_constraint()
-        thoughts = ReasoningReader(info.reasoning_parser, text)
-        constraint = make_constraint()
-        if constraint is not None and thoughts.inside:
-            constraint = AfterThought(constraint, thoughts.end, tokenizer)
-        return thoughts if calls is None else Joined(thoughts, calls), constraint
-
-    each = [reader_and_constraint() for _ in range(n)]
-    writer = Writer(CHAT, request, model, len(prompt), tokenizer, n)
+    make_constraint = await constraints(asked.grammar, tokenizer, info.engine)
+    read = [_reading(asked, info, text, make_constraint(), tokenizer) for _ in range(asked.copies)]
+    writer = Writer(CHAT, request, model, len(prompt), tokenizer, asked.copies)
     name = writer.id.decode()
     top = request.prompt_logprobs
-    joined = top is not None and n == 1 and getattr(engine, "scores_prompts", False)
-    choices = [
-        Choice(
-            index,
-            Generation(
-                f"{name}-{index}",
-                prompt,
-                sampling(request, room, logprobs, index, vocabulary=tokenizer.vocab_size),
-                constraint,
-                top if joined else None,
-                adapter,
-            ),
-            tokenizer,
-            ends,
-            reader=reader,
-        )
-        for index, (reader, constraint) in enumerate(each)
-    ]
+    joined = top is not None and asked.copies == 1 and getattr(engine, "scores_prompts", False)
+    choices: list[Choice] = []
+    for index, (reader, constraint) in enumerate(read):
+        how = sampling(request, room, asked.logprobs, index, vocabulary=tokenizer.vocab_size)
+        generation = Generation(f"{name}-{index}", prompt, how, constraint, top if joined else None, adapter)
+        choices.append(Choice(index, generation, tokenizer, asked.stops, reader=reader))
     if top is not None and not joined:
         choices[0].take_prompt(await score(prompt, top, engine, adapter))
     return choices, writer
+
+
+def _read(request: ChatRequest, tokenizer: Tokenizer, info: EngineInfo) -> _Asked:
+    """What else this request asks for. Raises InvalidRequest and its kin."""
+    refuse_unsupported(request, info.engine)
+    if request.top_logprobs is not None and not request.logprobs and request.top_logprobs:
+        raise InvalidRequest("`top_logprobs` needs `logprobs: true`", param="top_logprobs")
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    check(request, logprobs)
+    ends = stops(request)
+    n = copies(request, 1)
+    tools = offered(request, info.engine)
+    template = tokenizer.chat_template
+    # A model whose template knows no tools is told of them in Hermes' words.
+    form = FORMATS[info.tool_parser if knows(template, "tools") else "hermes"]
+    grammar = asked_grammar(request, info.engine)
+    guided = getattr(tokenizer, "guidance", None) is not None or grammar is not None
+    if tools is not None and (guided or tools.named or tools.choice == "required"):
+        grammar = AskedGrammar(calls_grammar(tools, form, grammar), "tools")
+    return _Asked(logprobs, ends, n, tools, form, grammar, _said_to_template(request, tools, template, info.engine))
+
+
+def _reading(
+    asked: _Asked, info: EngineInfo, prompt: str, constraint: Constraint | None, tokenizer: Tokenizer
+) -> tuple[Reader | None, Constraint | None]:
+    """What tells one choice's text apart, and what its tokens must obey where it thinks first."""
+    calls = None if asked.tools is None else CallReader(asked.form)
+    if info.reasoning_parser is None:
+        return calls, constraint
+    thoughts = ReasoningReader(info.reasoning_parser, prompt)
+    if constraint is not None and thoughts.inside:
+        constraint = AfterThought(constraint, thoughts.end, tokenizer)
+    return thoughts if calls is None else Joined(thoughts, calls), constraint
 
 
 def _said_to_template(request: ChatRequest, tools: Tools | None, template: str | None, engine: str) -> dict[str, Any]:

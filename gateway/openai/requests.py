@@ -174,6 +174,14 @@ _VALUES: dict[type[GenerateRequest], Callable[[GenerateRequest], tuple[Any, ...]
 }
 """All of them at once: most requests hold none."""
 
+_USUAL = frozenset(
+    {"model", "messages", "prompt", "stream", "stream_options", "temperature", "top_p", "top_k", "seed", "max_tokens",
+     "max_completion_tokens", "ignore_eos", "chat_template_kwargs", "add_generation_prompt", "add_special_tokens"}
+)  # fmt: skip
+_UNUSUAL: dict[type[GenerateRequest], Callable[[GenerateRequest], tuple[Any, ...]]] = {
+    kind: attrgetter(*(name for name in kind.__struct_fields__ if name not in _USUAL)) for kind in REFUSED
+}
+
 R = TypeVar("R", bound=msgspec.Struct)
 _PATH = re.compile(r"(?: - at `\$\.?(.+)`|missing required field `(.+)`)")
 
@@ -204,6 +212,13 @@ def _not_a_number(body: bytes) -> str | None:
         if isinstance(value, float) and not math.isfinite(value):
             return name
     return None
+
+
+def is_plain(request: GenerateRequest) -> bool:
+    """Whether it asks for nothing but text, as most do: no tools, grammars, stops, copies, scores, penalties, and
+    nothing that is refused."""
+    values = _UNUSUAL[type(request)](request)
+    return values.count(None) == len(values)
 
 
 def refuse_unsupported(request: GenerateRequest, engine: str) -> None:

@@ -34,7 +34,7 @@ from gateway.serve.adapting import ReplicaAdapters
 from gateway.serve.answering import streamed_answer, whole_answer
 from gateway.serve.contexts import context_of
 from gateway.serve.dispatch import ServeFleet, broadcast, deployed
-from gateway.serve.screen import unscreened
+from gateway.serve.entrance import lead_to
 from gateway.serve.wire import Call, unpack_call
 from gateway.types import ASGIApp, Message, ModelCard, Receive, Scope, Send
 
@@ -53,7 +53,7 @@ class _Door:
             return await answer_lifespan(receive, send, self._close)
         if self.app is None:
             raise RuntimeError("asked before it was configured")
-        return await self.app(unscreened(scope), receive, send)
+        return await self.app(scope, receive, send)
 
     async def _close(self) -> None:
         if self.app is not None:
@@ -94,6 +94,7 @@ class ModelReplica:
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Keys and limits change in place."""
+        lead_to(self._door)
         policy = _policy(user_config)
         self._door.app = fast_lane(
             policy,
@@ -206,6 +207,7 @@ class GatewayReplica:
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Routes, models, keys and limits change in place; requests under way end as they began."""
+        lead_to(self._door)
         config: GatewayConfig = parse(user_config["config"])
         fleet = self._fleet = ServeFleet(config.models)
         policy = _policy(user_config)

@@ -30,8 +30,8 @@ environment of its own, and with it a second start of Python."""
 
 DOOR = {
     **QUIET,
-    # Between the HTTP server and Serve's own layers.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "gateway.serve.screen:middlewares",
+    # In front of Serve's own layers.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "gateway.serve.entrance:middlewares",
 }
 """For replicas with a door of ours."""
 

@@ -170,7 +170,7 @@ def test_errors_that_speak_of_the_request_are_kept_as_codes_alone() -> None:
     from gateway.ingress.request import GatewayRequest
 
     def request() -> GatewayRequest:
-        return GatewayRequest({"method": "POST", "headers": []}, "wide", "/v1/completions")
+        return GatewayRequest.arrived({"method": "POST", "headers": []}, "wide", "/v1/completions")
 
     quoting, own = request(), request()
     quoting.failed(InvalidRequest("`prompt` is not understood: a secret"))
