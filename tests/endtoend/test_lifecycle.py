@@ -121,17 +121,16 @@ def leads_to_itself_alone(gateway: Gateway) -> None:
 
 @contextmanager
 def load(gateway: Gateway, *asked: tuple[str, dict[str, Any]]) -> Iterator[list[httpx.Response]]:
-    """Four clients that ask for these one after the other, again and again; what they were answered so far."""
+    """Clients that each ask for one of these again and again, two for each; what they were answered so far."""
     answers: list[httpx.Response] = []
     stop = threading.Event()
 
-    def ask() -> None:
+    def ask(path: str, body: Mapping[str, Any]) -> None:
         with asking(gateway) as http:
             while not stop.is_set():
-                for path, body in asked:
-                    answers.append(http.post(path, json={**body, "messages": [{"role": "user", "content": TEXT}]}))
+                answers.append(http.post(path, json={"messages": [{"role": "user", "content": TEXT}], **body}))
 
-    workers = [threading.Thread(target=ask) for _ in range(4)]
+    workers = [threading.Thread(target=ask, args=each) for each in asked for _ in range(2)]
     for worker in workers:
         worker.start()
     try:
@@ -143,9 +142,11 @@ def load(gateway: Gateway, *asked: tuple[str, dict[str, Any]]) -> Iterator[list[
 
 
 def a_killed_replica_comes_back(gateway: Gateway) -> None:
-    """The other target answers meanwhile, not only what was under way, and the first does again once it is back."""
-    wide = "/v1/chat/completions"
-    with load(gateway, (wide, {"model": "chat"}), (wide, {"model": "chat", "stream": True})) as answers:
+    """The other target answers meanwhile, not only what was under way, and the first does again once it is back. Whole
+    answers of the fast lane, which has no other target, wait for that."""
+    wide, lane = "/v1/chat/completions", "/m/frail/v1/chat/completions"
+    asked = (wide, {"model": "chat"}), (wide, {"model": "chat", "stream": True}), (lane, {"model": "frail"})
+    with load(gateway, *asked) as answers:
         wait_for(lambda: any(answer.headers.get("x-gateway-target") == "frail" for answer in answers))
         (replica,) = [p for p, command in gateway.commands().items() if "ServeReplica:model-frail" in " ".join(command)]
         replica.kill()
@@ -155,6 +156,7 @@ def a_killed_replica_comes_back(gateway: Gateway) -> None:
     failed = [answer for answer in answers if answer.status_code != 200 or '"error"' in answer.text]
     assert len(failed) <= 4, [answer.text for answer in failed]
     for answer in failed:
+        assert answer.request.url.path == wide
         # Whole answers and streams that had begun: told in OpenAI's shape, and by whom.
         said = answer.text.rpartition("data: {")[2].partition("\n")[0] if answer.status_code == 200 else answer.text
         error = json.loads("{" + said if answer.status_code == 200 else said)["error"]
@@ -164,9 +166,11 @@ def a_killed_replica_comes_back(gateway: Gateway) -> None:
 
 
 def an_apply_drops_nothing(config: Path, gateway: Gateway, env: Mapping[str, str]) -> None:
-    """Through both doors, while models come, change and go."""
-    doors = ("/v1/chat/completions", {"model": "chat"}), ("/m/frail/v1/chat/completions", {"model": "frail"})
-    with load(gateway, *doors) as answers:
+    """Through both doors, while models come, change and go: not even what takes seconds."""
+    long = {"messages": [{"role": "user", "content": TEXT * 6}], "stream": True}
+    lane, wide = "/m/frail/v1/chat/completions", "/v1/chat/completions"
+    asked = (wide, {"model": "chat"}), (lane, {"model": "frail"}), (wide, {"model": "chat", **long}), (lane, long)
+    with load(gateway, *asked) as answers:
         applied = run("apply", str(config), "--port", str(gateway.port), env=env)
         time.sleep(1)
     assert applied.returncode == 0, applied.stderr
@@ -174,6 +178,10 @@ def an_apply_drops_nothing(config: Path, gateway: Gateway, env: Mapping[str, str
     assert "removed model-echo" in applied.stdout
     assert len(answers) > 50
     assert {answer.status_code for answer in answers} == {200}
+    for answer in answers:
+        streamed = answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.text.endswith("data: [DONE]\n\n") or not streamed, answer.text[-200:]
+        assert '"error"' not in answer.text
 
 
 def refuses_its_port_to_another(config: Path, port: int, env: Mapping[str, str]) -> None:

@@ -10,14 +10,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    f1_score,
-    matthews_corrcoef,
-    precision_score,
-    recall_score,
-)
 
 from gateway_evals.metrics.local import CHOICES, CHOOSING, GENERATION, LABELS, PROBABILITIES, LocalMetric, mean
 
@@ -32,7 +24,7 @@ class Accuracy(LocalMetric):
     output_types = (*CHOOSING, "loglikelihood")
 
     def _compute(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
-        return {self.key: float(accuracy_score(references, predictions))}
+        return {self.key: mean(self.each(predictions, references))}
 
     def each(self, predictions: Sequence[int], references: Sequence[int]) -> list[float]:
         return [float(ours == right) for ours, right in zip(predictions, references, strict=True)]
@@ -119,7 +111,7 @@ class MacroF1(_Classification):
     key = "macro_f1"
 
     def figure(self, ours: Labels, right: Labels) -> Any:
-        return f1_score(right, ours, labels=_classes(ours, right), average="macro", zero_division=0)
+        return _scikit().f1_score(right, ours, labels=_classes(ours, right), average="macro", zero_division=0)
 
 
 class WeightedF1(_Classification):
@@ -128,7 +120,7 @@ class WeightedF1(_Classification):
     key = "weighted_f1"
 
     def figure(self, ours: Labels, right: Labels) -> Any:
-        return f1_score(right, ours, labels=_classes(ours, right), average="weighted", zero_division=0)
+        return _scikit().f1_score(right, ours, labels=_classes(ours, right), average="weighted", zero_division=0)
 
 
 class MacroPrecision(_Classification):
@@ -137,7 +129,7 @@ class MacroPrecision(_Classification):
     key = "macro_precision"
 
     def figure(self, ours: Labels, right: Labels) -> Any:
-        return precision_score(right, ours, labels=_classes(ours, right), average="macro", zero_division=0)
+        return _scikit().precision_score(right, ours, labels=_classes(ours, right), average="macro", zero_division=0)
 
 
 class MacroRecall(_Classification):
@@ -146,7 +138,7 @@ class MacroRecall(_Classification):
     key = "macro_recall"
 
     def figure(self, ours: Labels, right: Labels) -> Any:
-        return recall_score(right, ours, labels=_classes(ours, right), average="macro", zero_division=0)
+        return _scikit().recall_score(right, ours, labels=_classes(ours, right), average="macro", zero_division=0)
 
 
 class BalancedAccuracy(_Classification):
@@ -155,7 +147,7 @@ class BalancedAccuracy(_Classification):
     key = "balanced_accuracy"
 
     def figure(self, ours: Labels, right: Labels) -> Any:
-        return balanced_accuracy_score(right, ours)
+        return _scikit().balanced_accuracy_score(right, ours)
 
 
 class Matthews(_Classification):
@@ -165,7 +157,7 @@ class Matthews(_Classification):
     aggregation = "matthews_corrcoef"
 
     def figure(self, ours: Labels, right: Labels) -> Any:
-        return matthews_corrcoef(right, ours)
+        return _scikit().matthews_corrcoef(right, ours)
 
 
 class BinaryF1(_Classification):
@@ -176,7 +168,14 @@ class BinaryF1(_Classification):
     output_types = CHOOSING
 
     def figure(self, ours: Labels, right: Labels) -> Any:
-        return f1_score(right, ours, zero_division=0)
+        return _scikit().f1_score(right, ours, zero_division=0)
+
+
+def _scikit() -> Any:
+    """scikit-learn's metrics. A second or two to import, and few suites ask for any of them."""
+    from sklearn import metrics
+
+    return metrics
 
 
 def _classes(ours: Labels, right: Labels) -> list[Any]:
