@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from gateway import manifest
 from gateway.errors import SourceError
-from gateway.importing import import_transformers
+from gateway.importing import import_transformers, importing
 
 if TYPE_CHECKING:
     from gateway.backend import Report
@@ -182,7 +182,9 @@ def _read_once(file: Path) -> None:
     It would read the file three times and make the map of all names anew for each tensor: a third of what a small model
     takes. This process converts one file, and nothing changes what was read.
     """
-    import gguf
+    # Its vocabularies of another kind, which Transformers does not ask it for.
+    with importing(without=("mistral_common",)):
+        import gguf
 
     reader = gguf.GGUFReader(file)
 

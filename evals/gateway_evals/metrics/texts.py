@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import jiwer
 import sacrebleu
-from rouge_score.rouge_scorer import RougeScorer
 
 from gateway_evals.metrics.choices import BinaryF1
 from gateway_evals.metrics.local import (
@@ -170,6 +169,9 @@ class _Rouge(LocalMetric):
         return {self.kind.lower(): mean(self.each(predictions, references, use_stemmer))}
 
     def each(self, predictions: Texts, references: References, use_stemmer: bool = False) -> list[float]:
+        # It brings a toolkit of linguistics along.
+        from rouge_score.rouge_scorer import RougeScorer
+
         scorer: Any = RougeScorer([self.kind], use_stemmer=use_stemmer)
         return best(predictions, references, lambda ours, right: float(scorer.score(right, ours)[self.kind].fmeasure))
 
