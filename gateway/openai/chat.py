@@ -18,7 +18,7 @@ from gateway.openai.tools import Tools, calls_grammar, knows, offered, told
 from gateway.openai.writer import CHAT, Writer
 
 
-class _Asked(NamedTuple):
+class _Extras(NamedTuple):
     """What a request asks for beside an answer to its messages."""
 
     logprobs: int | None = None
@@ -31,7 +31,7 @@ class _Asked(NamedTuple):
     to_template: Mapping[str, Any] = {}
 
 
-_NOTHING_ELSE = _Asked()
+_NO_EXTRAS = _Extras()
 
 
 async def begin_chat(
@@ -44,16 +44,16 @@ async def begin_chat(
     tokenizer = engine.tokenizer
     if is_plain(request):
         check(request, None)
-        asked = _NOTHING_ELSE
+        extras = _NO_EXTRAS
     else:
-        asked = _read(request, tokenizer, info)
+        extras = _extras(request, tokenizer, info)
     max_tokens = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
     if max_tokens is not None and max_tokens < 1:
         param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
         raise InvalidRequest(f"`{param}` must be 1 or more", param=param)
-    messages = told(plain_messages(request.messages, info.engine), asked.tools, tokenizer.chat_template)
+    messages = told(plain_messages(request.messages, info.engine), extras.tools, tokenizer.chat_template)
     kwargs = template_kwargs(request.chat_template_kwargs, request.add_generation_prompt)
-    kwargs |= asked.to_template
+    kwargs |= extras.to_template
     if request.continue_final_message:
         text = _open_ended(messages, kwargs, tokenizer)
     else:
@@ -62,23 +62,23 @@ async def begin_chat(
     context = engine.max_model_len
     prompt = await encode(tokenizer, text, add_special_tokens=False, room=context, param="messages")
     room = fit(prompt, max_tokens, context, None, "messages")
-    make_constraint = await constraints(asked.grammar, tokenizer, info.engine)
-    read = [_reading(asked, info, text, make_constraint(), tokenizer) for _ in range(asked.copies)]
-    writer = Writer(CHAT, request, model, len(prompt), tokenizer, asked.copies)
+    make_constraint = await constraints(extras.grammar, tokenizer, info.engine)
+    read = [_reading(extras, info, text, make_constraint(), tokenizer) for _ in range(extras.copies)]
+    writer = Writer(CHAT, request, model, len(prompt), tokenizer, extras.copies)
     name = writer.id.decode()
     top = request.prompt_logprobs
-    joined = top is not None and asked.copies == 1 and getattr(engine, "scores_prompts", False)
+    joined = top is not None and extras.copies == 1 and getattr(engine, "scores_prompts", False)
     choices: list[Choice] = []
     for index, (reader, constraint) in enumerate(read):
-        how = sampling(request, room, asked.logprobs, index, vocabulary=tokenizer.vocab_size)
+        how = sampling(request, room, extras.logprobs, index, vocabulary=tokenizer.vocab_size)
         generation = Generation(f"{name}-{index}", prompt, how, constraint, top if joined else None, adapter)
-        choices.append(Choice(index, generation, tokenizer, asked.stops, reader=reader))
+        choices.append(Choice(index, generation, tokenizer, extras.stops, reader=reader))
     if top is not None and not joined:
         choices[0].take_prompt(await score(prompt, top, engine, adapter))
     return choices, writer
 
 
-def _read(request: ChatRequest, tokenizer: Tokenizer, info: EngineInfo) -> _Asked:
+def _extras(request: ChatRequest, tokenizer: Tokenizer, info: EngineInfo) -> _Extras:
     """What else this request asks for. Raises InvalidRequest and its kin."""
     refuse_unsupported(request, info.engine)
     if request.top_logprobs is not None and not request.logprobs and request.top_logprobs:
@@ -95,14 +95,14 @@ def _read(request: ChatRequest, tokenizer: Tokenizer, info: EngineInfo) -> _Aske
     guided = getattr(tokenizer, "guidance", None) is not None or grammar is not None
     if tools is not None and (guided or tools.named or tools.choice == "required"):
         grammar = AskedGrammar(calls_grammar(tools, form, grammar), "tools")
-    return _Asked(logprobs, ends, n, tools, form, grammar, _said_to_template(request, tools, template, info.engine))
+    return _Extras(logprobs, ends, n, tools, form, grammar, _said_to_template(request, tools, template, info.engine))
 
 
 def _reading(
-    asked: _Asked, info: EngineInfo, prompt: str, constraint: Constraint | None, tokenizer: Tokenizer
+    extras: _Extras, info: EngineInfo, prompt: str, constraint: Constraint | None, tokenizer: Tokenizer
 ) -> tuple[Reader | None, Constraint | None]:
     """What tells one choice's text apart, and what its tokens must obey where it thinks first."""
-    calls = None if asked.tools is None else CallReader(asked.form)
+    calls = None if extras.tools is None else CallReader(extras.form)
     if info.reasoning_parser is None:
         return calls, constraint
     thoughts = ReasoningReader(info.reasoning_parser, prompt)

@@ -175,12 +175,10 @@ _VALUES: dict[type[GenerateRequest], Callable[[GenerateRequest], tuple[Any, ...]
 """All of them at once: most requests hold none."""
 
 _USUAL = frozenset(
-    {"model", "messages", "prompt", "stream", "stream_options", "temperature", "top_p", "top_k", "seed", "max_tokens",
-     "max_completion_tokens", "ignore_eos", "chat_template_kwargs", "add_generation_prompt", "add_special_tokens"}
+    {"model", "messages", "stream", "stream_options", "temperature", "top_p", "top_k", "seed", "max_tokens",
+     "max_completion_tokens", "ignore_eos", "chat_template_kwargs", "add_generation_prompt"}
 )  # fmt: skip
-_UNUSUAL: dict[type[GenerateRequest], Callable[[GenerateRequest], tuple[Any, ...]]] = {
-    kind: attrgetter(*(name for name in kind.__struct_fields__ if name not in _USUAL)) for kind in REFUSED
-}
+_unusual = attrgetter(*(name for name in ChatRequest.__struct_fields__ if name not in _USUAL))
 
 R = TypeVar("R", bound=msgspec.Struct)
 _PATH = re.compile(r"(?: - at `\$\.?(.+)`|missing required field `(.+)`)")
@@ -214,10 +212,10 @@ def _not_a_number(body: bytes) -> str | None:
     return None
 
 
-def is_plain(request: GenerateRequest) -> bool:
+def is_plain(request: ChatRequest) -> bool:
     """Whether it asks for nothing but text, as most do: no tools, grammars, stops, copies, scores, penalties, and
     nothing that is refused."""
-    values = _UNUSUAL[type(request)](request)
+    values = _unusual(request)
     return values.count(None) == len(values)
 
 

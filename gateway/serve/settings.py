@@ -70,6 +70,7 @@ _PROXY_DEFAULTS = "\n    ".join(
 A request to which a replica said nothing before it ended is asked again: of the next replica, or of Serve's own proxy,
 which waits for one. Without that HAProxy closes the client's connection, too, and says nothing either. A replica that
 was killed is one such case; the other is one that ends well and closes a connection just as its next request is sent.
+It has to fit HAProxy's buffer, 16 kB. Whoever died may have done its work already, as where a client asks again itself.
 
 Without the other lines HAProxy goes on waiting for an answer after its client has left, wherever the body came in a
 packet of its own: of 8 clients that left a whole answer, 5 went on generating (measured with HAProxy 2.8; with them,

@@ -82,6 +82,11 @@ def until(client: httpx.Client, run_id: str, reached: Callable[[dict[str, Any]],
     raise AssertionError(view)
 
 
+def running() -> list[psutil.Process]:
+    """Runs of an app in this process. It may have other children, which other tests' libraries keep to the end."""
+    return [each for each in psutil.Process().children() if "gateway_evals.server.child" in each.cmdline()]
+
+
 def over(view: dict[str, Any]) -> bool:
     return view["state"] != "running"
 
@@ -95,7 +100,7 @@ def test_a_run_from_its_start_to_its_figures_with_the_callers_key(state: Path) -
         assert started.status_code == 202, started.text
         assert started.json()["state"] == "running"
         run_id = started.json()["id"]
-        (child,) = [each for each in psutil.Process().children() if "gateway_evals.server.child" in each.cmdline()]
+        (child,) = running()
         assert KEY not in " ".join(child.cmdline())
         done = until(client, run_id, over)
         assert (done["state"], done["done"], done["total"], done["failed"]) == ("done", 2, 2, 0), done
@@ -136,7 +141,8 @@ def test_runs_are_bounded_cancelled_and_end_with_the_app(state: Path) -> None:
         assert client.delete(f"/runs/{first}").json()["state"] == "cancelled", "twice is as good as once"
         second = client.post("/runs", json=asked).json()["id"]
         until(client, second, lambda view: view["done"] > 0)
-        children = psutil.Process().children()
+        children = running()
+        assert len(children) == 1
     _, alive = psutil.wait_procs(children, timeout=1)
     assert alive == [], "a run ends with its app"
     with app() as client:
@@ -180,7 +186,7 @@ def test_a_run_that_fails_says_why(state: Path) -> None:
     with app() as client:
         add_cases(client, 2)
         run_id = client.post("/runs", json={"suite": "mine", "models": ["down"]}).json()["id"]
-        (child,) = [each for each in psutil.Process().children() if "gateway_evals.server.child" in each.cmdline()]
+        (child,) = running()
         child.send_signal(signal.SIGKILL)
         failed = until(client, run_id, over)
         assert failed["state"] == "failed"
