@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,12 @@ def until(client: httpx.Client, run_id: str, reached: Callable[[dict[str, Any]],
 
 def running() -> list[psutil.Process]:
     """Runs of an app in this process. It may have other children, which other tests' libraries keep to the end."""
-    return [each for each in psutil.Process().children() if "gateway_evals.server.child" in each.cmdline()]
+    found: list[psutil.Process] = []
+    for each in psutil.Process().children():
+        with suppress(psutil.Error):  # it may end while it is looked at
+            if "gateway_evals.server.child" in each.cmdline():
+                found.append(each)
+    return found
 
 
 def over(view: dict[str, Any]) -> bool:
