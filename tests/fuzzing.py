@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,8 +221,9 @@ def _tame(body: dict[str, Any]) -> None:
 def _is_large(name: str, value: Any) -> bool:
     if value is None:
         return name != "n"
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return whole and MOST_TOKENS < value < 10_000
+    # Also of integers that no float can hold, and of what is no number at all.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and MOST_TOKENS < value < 10_000
 
 
 def _small(name: str, value: Any) -> int:
