@@ -22,9 +22,9 @@ MAX_LOGPROBS = 20
 MAX_SEQUENCES = 1024
 """Sequences in one request: prompts × n."""
 MAX_STOPS = 256
+"""Stop strings in one request."""
 MAX_STOP_LENGTH = 1024
 """Characters of a stop string: what could become one is held back and looked at again with every token."""
-"""Stop strings in one request."""
 MAX_TOKEN_IDS = 1024
 """Tokens that one request biases, allows or stops at."""
 

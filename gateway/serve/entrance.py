@@ -31,20 +31,23 @@ def lead_to(door: ASGIApp) -> None:
 
 
 class Entrance:
-    """The first that a request meets. It gives every request an id, and every answer its request's."""
+    """The first that a request meets. It gives every request an id, and every answer its request's, as Serve does."""
 
     def __init__(self, app: ASGIApp) -> None:
         """`app`: Serve's own layers."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = _doors.get(asyncio.get_running_loop())
-        if door is None or scope["type"] != "http" or scope["path"].startswith(_SERVES_OWN):
+        if scope["type"] != "http" or scope["path"].startswith(_SERVES_OWN):
             return await self._app(scope, receive, send)
+        # Serve, too, takes an id as it comes, and fails where it is no text.
         name: bytes = dict(scope["headers"]).get(_ID, b"")
         if not name or not name.isascii():
             name = b"%032x" % random.getrandbits(128)
             scope["headers"] = [*(pair for pair in scope["headers"] if pair[0] != _ID), (_ID, name)]
+        door = _doors.get(asyncio.get_running_loop())
+        if door is None:
+            return await self._app(scope, receive, send)
 
         def answer(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":

@@ -76,6 +76,7 @@ class ModelReplica:
         self._plugins = plugins.load()
         self._metrics = Metrics()
         self._door = _Door()
+        lead_to(self._door)
         parsed = ModelSpec(**spec)
         self._in_flight = InFlight(parsed.max_concurrent, name)
         context = await asyncio.to_thread(context_of, name, parsed, self._plugins)
@@ -94,7 +95,6 @@ class ModelReplica:
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Keys and limits change in place."""
-        lead_to(self._door)
         policy = _policy(user_config)
         self._door.app = fast_lane(
             policy,
@@ -199,6 +199,7 @@ class GatewayReplica:
         self._plugins = plugins.load()
         self._metrics = Metrics()
         self._door = _Door()
+        lead_to(self._door)
         self._fleet: ServeFleet | None = None
         self._self: DeploymentHandle[Any] | None = None
         self._wide: WideDoor | None = None
@@ -207,7 +208,6 @@ class GatewayReplica:
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Routes, models, keys and limits change in place; requests under way end as they began."""
-        lead_to(self._door)
         config: GatewayConfig = parse(user_config["config"])
         fleet = self._fleet = ServeFleet(config.models)
         policy = _policy(user_config)

@@ -114,7 +114,8 @@ def main() -> None:
         signal.signal(number, lambda _number, _frame: stop.set())
     session = open_session(config)
     # Serve with HAProxy and throughput mode, and none of what the gateway adds to that.
-    for name in ("RAY_enable_metrics_collection", "RAY_SERVE_HAPROXY_RETRY_ON"):
+    ours = "RAY_enable_metrics_collection", "RAY_SERVE_HAPROXY_RETRY_ON", "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT"
+    for name in ours:
         del os.environ[name]
     from ray import serve
 

@@ -161,6 +161,18 @@ def test_a_request_id_is_kept(gateway: Gateway) -> None:
     assert answer.headers.get_list("x-request-id") == ["mine-1"]
 
 
+@pytest.mark.parametrize("door", ["wide", "lane"])
+def test_serves_own_layers_are_not_on_the_way(gateway: Gateway, door: str) -> None:
+    """They would end this request after a tenth of a second, and fail on an id that is no text."""
+    base = f"{gateway.url}/v1" if door == "wide" else f"{gateway.url}/m/echo-slow/v1"
+    asked: Any = {"x-request-timeout-seconds": "0.1", "x-request-id": b"caf\xe9"}
+    answer = httpx.post(f"{base}/completions", json={"model": "echo-slow", "prompt": "0123456789"}, headers=asked)
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["text"] == "0123456789"
+    (name,) = answer.headers.get_list("x-request-id")
+    assert len(name) == 32
+
+
 @pytest.mark.parametrize("model", ENGINES)
 def test_too_long_a_prompt_is_a_400_with_its_code(gateway: Gateway, model: str) -> None:
     for base in (f"{gateway.url}/v1", f"{gateway.url}/m/{model}/v1"):

@@ -101,5 +101,8 @@ async def test_what_is_serves_own_stays_so(scope: Scope):
 
 async def test_without_a_door_in_this_loop_serve_leads_the_way():
     serve = House()
-    await asked(serve, {"type": "http", "headers": list(SENT)})
+    await asked(serve, {"type": "http", "headers": [*SENT, (b"x-request-id", b"\xff")]})
     assert len(serve.seen) == 1
+    *kept, (_, made) = serve.seen[0]["headers"]
+    assert kept == SENT
+    assert made.isascii()
