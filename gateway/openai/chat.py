@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, cast
 from gateway.engine import Constraint, EngineInfo, Generation, TextEngine, Tokenizer
 from gateway.errors import InvalidRequest, Unsupported
 from gateway.openai.calls import FORMATS, CallReader, Format
+from gateway.openai.checks import check, copies, fit, is_plain, refuse_unsupported, sampling, stops
 from gateway.openai.choice import Choice, score
 from gateway.openai.grammar_request import AskedGrammar, asked_grammar, constraints
 from gateway.openai.prompts import encode
 from gateway.openai.reading import Joined, Reader
 from gateway.openai.reasoning import AfterThought, ReasoningReader
-from gateway.openai.requests import ChatRequest, check, copies, fit, is_plain, refuse_unsupported, sampling, stops
+from gateway.openai.requests import ChatRequest
 from gateway.openai.tools import Tools, calls_grammar, knows, offered, told
 from gateway.openai.writer import CHAT, Writer
 

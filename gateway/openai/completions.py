@@ -7,10 +7,11 @@ from typing import Any
 from gateway.engine import EngineInfo, Generation, TextEngine, Tokenizer, TokenLogprob
 from gateway.errors import InvalidRequest
 from gateway.openai.answer import together
+from gateway.openai.checks import check, copies, fit, refuse_unsupported, sampling, stops
 from gateway.openai.choice import Choice, Piece, score
 from gateway.openai.grammar_request import asked_grammar, constraints
 from gateway.openai.prompts import Prompt, read_prompts
-from gateway.openai.requests import CompletionRequest, check, copies, fit, refuse_unsupported, sampling, stops
+from gateway.openai.requests import CompletionRequest
 from gateway.openai.writer import COMPLETION, Writer
 
 DEFAULT_MAX_TOKENS = 16

@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from gateway.errors import InvalidRequest, Unsupported
-from gateway.openai.requests import MAX_SEQUENCES, MAX_STOP_LENGTH, MAX_STOPS
+from gateway.openai.checks import MAX_SEQUENCES, MAX_STOP_LENGTH, MAX_STOPS
 from gateway.types import Message, Receive, Scope
 from gateway_vllm.grammars import guide
 from gateway_vllm.tools import TOOLED, Terms, offer
