@@ -12,7 +12,7 @@ import logging
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,8 +97,9 @@ def start(config: GatewayConfig, session: Session) -> Cluster:
     return cluster
 
 
-def join(instance: Instance) -> None:
-    """Become a driver of a running gateway's Ray."""
+@contextlib.contextmanager
+def joined(instance: Instance) -> Generator[None]:
+    """Inside the block this process is a driver of a running gateway's Ray."""
     import_serve()
     _quieten()
     import ray
@@ -110,6 +111,11 @@ def join(instance: Instance) -> None:
         logging_level=logging.CRITICAL,
         _node_ip_address=_NODE,
     )
+    try:
+        yield
+    finally:
+        # Not left to the end of Python, where Ray first waits half a second for its logs.
+        ray.shutdown()
 
 
 def deploy(apps: Iterable[ServeApp]) -> None:

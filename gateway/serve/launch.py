@@ -117,10 +117,9 @@ def apply(path: Path, *, port: int | None = None) -> None:
     os.environ.update(running.environment)
     from gateway.serve import cluster
 
-    cluster.join(running)
     apps = applications(config, key_hashes)
-    before = cluster.running()
-    with console.progress() as bars:
+    with cluster.joined(running), console.progress() as bars:
+        before = cluster.running()
         # Whoever routes to a model must find it: models first, then the routes, and only then are old models removed.
         models = [app for app in apps if app.builder == "model"]
         cluster.deploy(models)

@@ -35,6 +35,11 @@ DOOR = {
 }
 """For replicas with a door of ours."""
 
+ONE_RAY = {"RAY_ENABLE_AUTO_CONNECT": "0"}
+"""Ray is started by `gateway serve` and by nothing else. Left to itself, Ray starts another, whole and in the same
+process, for any call that comes when there is none: Serve makes such a call where it hears of a change while a process
+that had joined is ending (half a dozen processes, and an end that never comes)."""
+
 THROUGHPUT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # Request and answer travel in one gRPC message; the default of 4 MiB is less than the largest body.
@@ -114,6 +119,7 @@ def environment(config: GatewayConfig, folder: Path) -> dict[str, str]:
     variables = {
         **QUIET,
         **THROUGHPUT,
+        **ONE_RAY,
         **WORKER_HOOK,
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": f"{config.server.drain_s:g}",
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),

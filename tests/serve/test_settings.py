@@ -91,3 +91,13 @@ def test_a_session_is_its_owners_alone_and_leads_short_paths() -> None:
         assert len(str(folder / "haproxy" / "admin.sock")) < 107
     finally:
         shutil.rmtree(folder)
+
+
+def test_no_second_ray_is_started_where_the_first_has_ended(tmp_path: Path) -> None:
+    """Serve's own callbacks call Ray when a change is heard of by a process that has left it."""
+    code = "import psutil, ray\ntry:\n    ray.put(1)\nfinally:\n    print(psutil.Process().children())\n"
+    variables = {**os.environ, **environment(CONFIG, tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
+    assert "Ray has not been started yet" in done.stderr
+    assert done.returncode == 1
+    assert done.stdout == "[]\n"
