@@ -24,6 +24,7 @@ from gateway.errors import ConfigError, GatewayError
 from gateway.serve.applications import ServeApp
 from gateway.serve.instance import Instance
 from gateway.serve.library import import_serve
+from gateway.serve.node import by_itself
 from gateway.serve.settings import Session
 
 if TYPE_CHECKING:
@@ -72,17 +73,18 @@ def start(config: GatewayConfig, session: Session) -> Cluster:
     from ray import serve
 
     try:
-        ray.init(
-            address="local",
-            namespace="serve",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            configure_logging=True,
-            _temp_dir=str(session.folder),
-            _node_ip_address=_NODE,
-            object_store_memory=200 * 1024 * 1024,
-        )
+        with by_itself():
+            ray.init(
+                address="local",
+                namespace="serve",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                configure_logging=True,
+                _temp_dir=str(session.folder),
+                _node_ip_address=_NODE,
+                object_store_memory=200 * 1024 * 1024,
+            )
         cluster.address = ray.get_runtime_context().gcs_address
         serve.start(http_options={"host": config.server.host, "port": config.server.port, "keep_alive_timeout_s": 600})
     except BaseException as error:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import yaml
 
+from gateway.serve.node import COMPANIONS
 from tests.adapters.making import write_adapter
 from tests.running import Gateway, free_port, run, serving
 
@@ -48,6 +49,7 @@ def test_two_lives_of_a_gateway(tmp_path: Path, smollm2_folder: Path) -> None:
     with serving(config, port, env=env) as gateway, asking(gateway) as http:
         asks_for_keys_and_tells_none(gateway)
         leads_to_itself_alone(gateway)
+        runs_nothing_that_serves_nobody(gateway)
         adapter = {"lora_name": "support", "lora_path": str(write_adapter(tmp_path / "a", layers=1, says="A"))}
         assert http.post("/v1/load_lora_adapter", json=adapter).status_code == 200
         a_killed_replica_comes_back(gateway)
@@ -117,6 +119,12 @@ def leads_to_itself_alone(gateway: Gateway) -> None:
     assert servers
     assert {int(port) for port in servers} <= own
     assert 8500 not in own
+
+
+def runs_nothing_that_serves_nobody(gateway: Gateway) -> None:
+    programs = {Path(word).name for command in gateway.commands().values() for word in command[:4]}
+    assert {"raylet", "gcs_server", "haproxy"} <= programs
+    assert not programs & set(COMPANIONS.values())
 
 
 @contextmanager
