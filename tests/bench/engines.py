@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import median
@@ -73,7 +74,8 @@ def _vllm_against_itself(figures: Figures, folder: Path) -> None:
         speeds["wide door"] = load.run(_speed(wide, name))
     # Before and after: a machine that others use too is not as fast from one minute to the next. Side by side, with
     # whoever is not measured stopped, would be no better: a cluster that was stopped has much to catch up with.
-    raw = Speed(*(sum(pair) / 2 for pair in zip(astuple(before), astuple(_alone(config, name)), strict=True)))
+    after, beside_idle = _alone_and_beside_an_idle_gateway(config, name, folder)
+    raw = Speed(*(sum(pair) / 2 for pair in zip(astuple(before), astuple(after), strict=True)))
     for door, least in (("fast lane", 0.95), ("wide door", 0.9)):
         speed = speeds[door]
         figures.add(
@@ -82,13 +84,36 @@ def _vllm_against_itself(figures: Figures, folder: Path) -> None:
             Figure("vllm bf16", f"{door}: time to first token", "ms", speed.first_ms, raw.first_ms, "its own uvicorn",
                    "difference", 8.0),
         )  # fmt: skip
+    # What of that is the way through a gateway, and what is that one runs at all: both cores compute all the time.
+    figures.add(
+        Figure("vllm bf16", "its own uvicorn beside an idle gateway", "tok/s", beside_idle.tokens_16, after.tokens_16,
+               "a minute before"),
+        Figure("vllm bf16", "its own uvicorn beside an idle gateway: first token", "ms", beside_idle.first_ms,
+               after.first_ms, "a minute before", "difference"),
+    )  # fmt: skip
 
 
 def _alone(config: Path, name: str) -> Speed:
     """vLLM's own app under its own uvicorn."""
+    with _own_uvicorn(config, name) as address:
+        return load.run(_speed(address, name))
+
+
+def _alone_and_beside_an_idle_gateway(config: Path, name: str, folder: Path) -> tuple[Speed, Speed]:
+    """The same twice, the second time with a gateway on the machine that nobody asks."""
+    echo = folder / "echo.yaml"
+    echo.write_text(yaml.safe_dump({"models": {"echo": {"backend": "echo"}}}))
+    with _own_uvicorn(config, name) as address:
+        alone = load.run(_speed(address, name))
+        with serving(echo, free_port()):
+            return alone, load.run(_speed(address, name))
+
+
+@contextmanager
+def _own_uvicorn(config: Path, name: str) -> Iterator[Address]:
     port = free_port()
     with running("tests.bench.vllm_alone", "--port", str(port), "--config", str(config), "--model", name):
-        return load.run(_speed(Address(port, "/v1/chat/completions"), name))
+        yield Address(port, "/v1/chat/completions")
 
 
 def _batching(figures: Figures, folder: Path, backend: str) -> None:
