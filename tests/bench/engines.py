@@ -1,6 +1,6 @@
 """The engines through our doors: vLLM against itself under a plain uvicorn, and how well each engine batches.
 
-One at a time: two cores hold no two engines under load.
+One at a time, or in turns while the other stands still: two cores hold no two engines under load.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
+import psutil
 import yaml
 
 from tests.bench import load
@@ -26,6 +28,8 @@ from tests.running import free_port, serving
 SHIPPED = Path(__file__).parents[2] / "deployments" / "local.yaml"
 TOKENS = 64
 AT_ONCE = 16
+TURNS = 6
+"""Of vLLM, through each address."""
 
 BATCHES_BETTER = {"vllm": 7.0, "torch": 5.0, "onnx": 3.0}
 """Tokens per second at 16 against at 1, at least."""
@@ -64,56 +68,86 @@ def model_config(backend: str, folder: Path, **changes: Any) -> tuple[Path, str]
 
 def _vllm_against_itself(figures: Figures, folder: Path) -> None:
     config, name = model_config("vllm", folder, dtype="bfloat16", options={"enforce_eager": True})
-    speeds: dict[str, Speed] = {}
-    before = _alone(config, name)
-    port = free_port()
-    with serving(config, port, {"GATEWAY_API_KEYS": "bench-key"}):
-        lane = Address(port, f"/m/{name}/v1/chat/completions", "bench-key")
-        wide = Address(port, "/v1/chat/completions", "bench-key")
-        speeds["fast lane"] = load.run(_speed(lane, name))
-        speeds["wide door"] = load.run(_speed(wide, name))
-    # Before and after: a machine that others use too is not as fast from one minute to the next. Side by side, with
-    # whoever is not measured stopped, would be no better: a cluster that was stopped has much to catch up with.
-    after, beside_idle = _alone_and_beside_an_idle_gateway(config, name, folder)
-    raw = Speed(*(sum(pair) / 2 for pair in zip(astuple(before), astuple(after), strict=True)))
+    port, own_port = free_port(), free_port()
+    own = Address(own_port, "/v1/chat/completions")
+    doors = {
+        "fast lane": Address(port, f"/m/{name}/v1/chat/completions", "bench-key"),
+        "wide door": Address(port, "/v1/chat/completions", "bench-key"),
+    }
+    alone, beside_idle = _Turns(own), _Turns(own)
+    through = {door: _Turns(address) for door, address in doors.items()}
+    with (
+        running("tests.bench.vllm_alone", "--port", str(own_port), "--config", str(config), "--model", name) as peer,
+        serving(config, port, {"GATEWAY_API_KEYS": "bench-key"}) as gateway,
+    ):
+        theirs = [peer, *peer.children(recursive=True)]
+        ours = [psutil.Process(gateway.process.pid), *gateway.descendants()]
+        for address in (own, *doors.values()):
+            load.run(load.at_once(address, _requests(address, name, 2)))
+        # In turns: a machine that others use too is not as fast from one minute to the next.
+        for _ in range(TURNS):
+            with _standing_still(ours):
+                load.run(alone.take(name))
+            with _standing_still(theirs):
+                for turns in through.values():
+                    load.run(turns.take(name))
+            load.run(beside_idle.take(name))
     for door, least in (("fast lane", 0.95), ("wide door", 0.9)):
-        speed = speeds[door]
+        turns = through[door]
         figures.add(
-            Figure("vllm bf16", f"{door}: streams of {TOKENS}, {AT_ONCE} at once", "tok/s", speed.tokens_16,
-                   raw.tokens_16, "its own uvicorn", target=least, bound="least"),
-            Figure("vllm bf16", f"{door}: time to first token", "ms", speed.first_ms, raw.first_ms, "its own uvicorn",
-                   "difference", 8.0),
+            Figure("vllm bf16", f"{door}: streams of {TOKENS}, {AT_ONCE} at once", "tok/s", turns.tokens, alone.tokens,
+                   "its own uvicorn", target=least, bound="least"),
+            Figure("vllm bf16", f"{door}: time to first token", "ms", turns.first_ms, alone.first_ms,
+                   "its own uvicorn", "difference", 8.0),
         )  # fmt: skip
     # What of that is the way through a gateway, and what is that one runs at all: both cores compute all the time.
     figures.add(
-        Figure("vllm bf16", "its own uvicorn beside an idle gateway", "tok/s", beside_idle.tokens_16, after.tokens_16,
-               "a minute before"),
+        Figure("vllm bf16", "its own uvicorn beside an idle gateway", "tok/s", beside_idle.tokens, alone.tokens,
+               "its own uvicorn"),
         Figure("vllm bf16", "its own uvicorn beside an idle gateway: first token", "ms", beside_idle.first_ms,
-               after.first_ms, "a minute before", "difference"),
+               alone.first_ms, "its own uvicorn", "difference"),
     )  # fmt: skip
 
 
-def _alone(config: Path, name: str) -> Speed:
-    """vLLM's own app under its own uvicorn."""
-    with _own_uvicorn(config, name) as address:
-        return load.run(_speed(address, name))
+@dataclass(slots=True)
+class _Turns:
+    """What one address was measured at so far."""
 
+    address: Address
+    rates: list[float] = field(default_factory=list[float])
+    firsts_ms: list[float] = field(default_factory=list[float])
 
-def _alone_and_beside_an_idle_gateway(config: Path, name: str, folder: Path) -> tuple[Speed, Speed]:
-    """The same twice, the second time with a gateway on the machine that nobody asks."""
-    echo = folder / "echo.yaml"
-    echo.write_text(yaml.safe_dump({"models": {"echo": {"backend": "echo"}}}))
-    with _own_uvicorn(config, name) as address:
-        alone = load.run(_speed(address, name))
-        with serving(echo, free_port()):
-            return alone, load.run(_speed(address, name))
+    async def take(self, model: str) -> None:
+        """16 answers at once, then some one at a time."""
+        answers, took = await load.at_once(self.address, _requests(self.address, model, AT_ONCE))
+        self.rates.append(_whole(answers) / took)
+        # First tokens of short answers: many in little time. Last, when whoever stood still has caught up.
+        short = _requests(self.address, model, 1, tokens=2)[0]
+        self.firsts_ms += [answer.first_s * 1e3 for answer in await load.in_turn(self.address, short, 8)]
+
+    @property
+    def tokens(self) -> float:
+        """Output tokens a second. A mean: what became slower over the turns did so for every address."""
+        return mean(self.rates)
+
+    @property
+    def first_ms(self) -> float:
+        return median(self.firsts_ms)
 
 
 @contextmanager
-def _own_uvicorn(config: Path, name: str) -> Iterator[Address]:
-    port = free_port()
-    with running("tests.bench.vllm_alone", "--port", str(port), "--config", str(config), "--model", name):
-        yield Address(port, "/v1/chat/completions")
+def _standing_still(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Two cores hold no two servers: these are stopped inside the block, with a moment afterwards to catch up."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+        time.sleep(3)
 
 
 def _batching(figures: Figures, folder: Path, backend: str) -> None:
