@@ -54,10 +54,10 @@ THROUGHPUT = {
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
     # Ray's own counters, which nothing here shows: `/metrics` is ours. Keeping them costs a tenth of the fast lane.
     "RAY_enable_metrics_collection": "0",
-    # Ray times each of its events, some thousand a second in a gateway that nobody asks, for a dump that nobody reads.
-    "RAY_event_stats": "0",
     # How often Serve's replicas tell those counters. Ten times a second it takes a thousandth of a core in each.
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
+    # Ray times each of its own events, for a dump that nobody reads.
+    "RAY_event_stats": "0",
     # How often Serve's controller looks whether all is as it should be. Ten times a second it takes a twentieth of a
     # core for itself, as long as the gateway runs.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",

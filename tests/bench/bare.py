@@ -113,7 +113,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     session = open_session(config)
-    # Serve with HAProxy and throughput mode, and none of what the gateway adds to that.
+    # Serve with HAProxy and throughput mode, and none of what the gateway adds to that on a request's way. What lets
+    # Ray rest more, in other settings and in `cluster.start`, stays: both are to have it.
     ours = "RAY_enable_metrics_collection", "RAY_SERVE_HAPROXY_RETRY_ON", "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT"
     for name in ours:
         del os.environ[name]

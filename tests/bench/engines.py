@@ -44,8 +44,7 @@ class Speed:
     tokens_16: float
     """Output tokens a second, 16 streams at once."""
     tokens_1: float
-    first_ms: float
-    """Median time to the first event, one stream at a time."""
+    """One stream at a time."""
 
 
 def measure(figures: Figures) -> None:
@@ -172,14 +171,11 @@ async def _speed(address: Address, model: str) -> Speed:
     await load.at_once(address, _requests(address, model, 2))
     alone = await load.in_turn(address, _requests(address, model, 1)[0], 3)
     _whole(alone)
-    # First tokens of short answers: many in little time.
-    short = _requests(address, model, 1, tokens=2)[0]
-    firsts = [answer.first_s * 1e3 for answer in await load.in_turn(address, short, 25)]
     rates: list[float] = []
     for _ in range(5):
         answers, took = await load.at_once(address, _requests(address, model, AT_ONCE))
         rates.append(_whole(answers) / took)
-    return Speed(median(rates), TOKENS / median([answer.whole_s for answer in alone]), median(firsts))
+    return Speed(median(rates), TOKENS / median([answer.whole_s for answer in alone]))
 
 
 def _requests(address: Address, model: str, count: int, tokens: int = TOKENS) -> list[bytes]:
