@@ -69,6 +69,9 @@ def test_a_question_is_edited_and_both_branches_stay(tab: PlaygroundPage, house:
     # An answer that is made anew keeps the old one.
     tab.page.get_by_label("Retry").click()
     expect(branches).to_have_value(re.compile("^4/4: two .* → two"))
+    # That shows while the answer is still coming; it is kept once all of it is there.
+    expect(tab.facts).to_have_count(2)
+    expect(tab.send_button).to_be_visible()
     document = kept(tab)["one"]
     # All of it outlives the page.
     tab.page.reload()
