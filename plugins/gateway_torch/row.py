@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from random import Random
+
+import numpy as np
 
 from gateway.engine import Delta, FinishReason, Sampling, TokenLogprob
 from gateway.errors import GatewayError
@@ -36,7 +37,7 @@ class Row:
     prompt_length: int = field(init=False)
     computed: int = 0
     """How many tokens have their keys and values in the cache."""
-    random: Random = field(init=False)
+    random: np.random.Generator = field(init=False)
     """A generator of its own: what runs beside a sequence cannot change its draws."""
     scores: list[TokenLogprob | None] = field(default_factory=lambda: [None])
     failure: GatewayError | None = None
@@ -49,7 +50,8 @@ class Row:
     def __post_init__(self) -> None:
         self.prompt_length = len(self.tokens)
         self.scored = self.scored or self.sampling is None
-        self.random = Random(self.sampling.seed if self.sampling else None)  # noqa: S311 (sampling, not secrets)
+        seed = self.sampling.seed if self.sampling else None
+        self.random = np.random.default_rng(None if seed is None else seed % 2**64)
 
     @property
     def pending(self) -> int:

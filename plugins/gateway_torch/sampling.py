@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from gateway.engine import Sampling, TokenLogprob
@@ -18,6 +19,9 @@ GREEDY_BELOW = 1e-5
 
 CANDIDATES = 1024
 """How many of the likeliest tokens are sorted first: nearly always enough to fill top_p, and much cheaper than all."""
+
+BLOCK = 256
+"""Tokens of neighbouring ids that are drawn as one, before one of them is: few random numbers for many tokens."""
 
 
 def choose(logits: torch.Tensor, rows: Sequence[Row]) -> tuple[list[int], list[TokenLogprob | None]]:
@@ -37,8 +41,8 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> tuple[list[int], list[T
     drawn = [index for index, wish in enumerate(wishes) if wish.temperature >= GREEDY_BELOW]
     if drawn:
         index = torch.tensor(drawn, device=logits.device)
-        draws = [rows[i].random.random() for i in drawn]
-        tokens[index] = _draw(logits[index], [wishes[i] for i in drawn], draws)
+        weights = _weights(logits[index], [wishes[i] for i in drawn])
+        tokens[index] = _draw(weights, [rows[i].random for i in drawn])
     chosen: list[int] = _list(tokens)
     reports: list[TokenLogprob | None] = [None] * len(rows)
     told = [i for i, wish in enumerate(wishes) if wish.logprobs is not None]
@@ -88,21 +92,21 @@ def _list(tensor: torch.Tensor) -> Any:
     return tensor.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-def _draw(logits: torch.Tensor, wishes: Sequence[Sampling], draws: Sequence[float]) -> torch.Tensor:
+def _weights(logits: torch.Tensor, wishes: Sequence[Sampling]) -> torch.Tensor:
+    """What each token is drawn by, `[rows, vocab]`: temperature, then min_p, then top_k, then top_p. 0: never."""
     device, vocab = logits.device, logits.shape[-1]
     scaled = logits / torch.tensor([wish.temperature for wish in wishes], device=device)[:, None]
     if any(wish.min_p > 0 for wish in wishes):
         least = torch.tensor([math.log(wish.min_p) if wish.min_p > 0 else -math.inf for wish in wishes], device=device)
         scaled = scaled.masked_fill(scaled < scaled.amax(-1, keepdim=True) + least[:, None], -math.inf)
-    uniform = torch.tensor(draws, dtype=torch.float64, device="cpu").to(device)[:, None]
-    if all(wish.top_k <= 0 and wish.top_p >= 1.0 for wish in wishes):
-        return _invert(scaled.softmax(-1), uniform)
-    tokens = torch.empty(len(wishes), dtype=torch.long, device=device)
     free = [i for i, wish in enumerate(wishes) if wish.top_k <= 0 and wish.top_p >= 1.0]
-    bound = sorted(set(range(len(wishes))) - set(free))
+    if len(free) == len(wishes):
+        return scaled.softmax(-1)
+    weights = torch.zeros_like(scaled)
     if free:
         index = torch.tensor(free, device=device)
-        tokens[index] = _invert(scaled[index].softmax(-1), uniform[index])
+        weights[index] = scaled[index].softmax(-1)
+    bound = sorted(set(range(len(wishes))) - set(free))
     index = torch.tensor(bound, device=device)
     top_k = torch.tensor([wishes[i].top_k if wishes[i].top_k > 0 else vocab for i in bound], device=device)[:, None]
     top_p = torch.tensor([wishes[i].top_p for i in bound], device=device)[:, None]
@@ -112,8 +116,8 @@ def _draw(logits: torch.Tensor, wishes: Sequence[Sampling], draws: Sequence[floa
     if kept is None:
         kept, ids = _filter(scaled[index], top_k, top_p, vocab)
     if kept is not None:
-        tokens[index] = ids.gather(-1, _invert(kept, uniform[index])[:, None])[:, 0]
-    return tokens
+        weights[index] = weights[index].scatter(-1, ids, kept)
+    return weights
 
 
 def _filter(
@@ -138,11 +142,19 @@ def _filter(
     return probabilities.masked_fill(~keep, 0.0), ids
 
 
-def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The token at which the running sum of probabilities passes a share `uniform` of the whole."""
-    sums = (
-        probabilities.to(torch.float64).cumsum(-1) if probabilities.device.type != "mps" else probabilities.cumsum(-1)
-    )
-    target = uniform.to(sums.dtype) * sums[:, -1:]
-    # The first sum above the target: a token of probability 0 adds nothing, so it is never the first.
-    return torch.searchsorted(sums, target, right=True).clamp(max=probabilities.shape[-1] - 1)[:, 0]
+def _draw(weights: torch.Tensor, generators: Sequence[np.random.Generator]) -> torch.Tensor:
+    """One token of each row, by its share of the row's weights.
+
+    The largest of weight / exponential noise wins with just that share (the exponential race). First the blocks race,
+    then the tokens of the one that won. A seed must repeat its answer although the last bits of a logit depend on who
+    else is in the batch: they decide a race only where two are level, but they move the place in a running sum of
+    probabilities by as much as an unlikely token is wide.
+    """
+    rows, vocab = weights.shape
+    blocks = torch.nn.functional.pad(weights, (0, -vocab % BLOCK)).view(rows, -1, BLOCK)
+    count = blocks.shape[1]
+    noise = np.stack([generator.standard_exponential(count + BLOCK) for generator in generators])
+    spread = torch.from_numpy(noise).to(weights)  # pyright: ignore[reportUnknownMemberType]
+    block = (blocks.sum(-1) / spread[:, :count]).argmax(-1)
+    inside = blocks[torch.arange(rows, device=weights.device), block]
+    return block * BLOCK + (inside / spread[:, count:]).argmax(-1)

@@ -89,6 +89,20 @@ class TestSampling:
             row = np.zeros(1000, np.float32)
             assert sampler[0].choose(row) == sampler[1].choose(row)
 
+    def test_the_last_bits_of_the_logits_do_not_decide(self) -> None:
+        random = np.random.default_rng(0)
+        for seed in range(300):
+            logits = random.normal(0, 2, 49_152).astype(np.float32)
+            nearly = logits + random.normal(0, 1e-4, logits.size).astype(np.float32)
+            sampling = Sampling(1, temperature=1.5, seed=seed)
+            assert Sampler(sampling).choose(logits) == Sampler(sampling).choose(nearly)
+
+    def test_a_token_left_in_has_its_noise_whatever_is_cut(self) -> None:
+        logits = np.random.default_rng(0).normal(0, 2, 1000).astype(np.float32)
+        free = [Sampler(Sampling(1, seed=seed)).choose(logits) for seed in range(100)]
+        cut = [Sampler(Sampling(1, seed=seed, top_k=900)).choose(logits) for seed in range(100)]
+        assert sum(a == b for a, b in zip(free, cut, strict=True)) > 95
+
     def test_scores(self) -> None:
         logits = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
         exact = logits.astype(np.float64)
