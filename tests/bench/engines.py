@@ -122,7 +122,7 @@ class _Turns:
         self.rates.append(_whole(answers) / took)
         # First tokens of short answers: many in little time. Last, when whoever stood still has caught up.
         short = _requests(self.address, model, 1, tokens=2)[0]
-        self.firsts_ms += [answer.first_s * 1e3 for answer in await load.in_turn(self.address, short, 8)]
+        self.firsts_ms += [answer.first_s * 1e3 for answer in await load.in_turn(self.address, short, 24)]
 
     @property
     def tokens(self) -> float:

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+HITS = "vllm:prefix_cache_hits_total{"
 
 
 def context_of(folder: Path, adapters: AdaptersSpec | None = None, **options: Any) -> BackendContext:
@@ -174,6 +175,23 @@ class TestVllm(BackendContract):
         alone = await tokens_per_second(1)
         # 9.5 with twice the tokens on two quiet cores; a third of it is still far from one after the other.
         assert await tokens_per_second(16) > 3 * alone
+
+    async def test_a_short_chat_asked_again_is_found_in_the_cache(self, client: AppClient) -> None:
+        async def hits() -> float:
+            page = (await client.get("/metrics")).body.decode()
+            return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(HITS))
+
+        asked = {"model": "smollm2", "messages": [{"role": "user", "content": "Name a river."}], "max_tokens": 1}
+        first = await client.post(CHAT, asked)
+        before = await hits()
+        assert (await client.post(CHAT, asked)).status == 200
+        assert first.json()["usage"]["prompt_tokens"] < 64
+        assert await hits() - before == 32
+
+    async def test_one_thread_listens_for_all_process_groups(self, backend: Backend) -> None:
+        threads = Path(f"/proc/{engine_process().pid}/task").iterdir()
+        names = [(thread / "comm").read_text().strip() for thread in threads]
+        assert names.count("gloo_tcp_loop") == 1
 
     async def test_leaves_the_environment_alone(self, backend: Backend) -> None:
         assert MARK not in os.environ

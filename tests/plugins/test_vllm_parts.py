@@ -49,19 +49,27 @@ class TestOptions:
         assert chosen["dtype"] == "float32"
         assert chosen["enforce_eager"] is True
         assert chosen["kv_cache_memory_bytes"] == 1 << 30
+        assert chosen["block_size"] == 32
         assert chosen["served_model_name"] == ["small"]
         assert chosen["max_model_len"] == 512
 
     def test_leaves_a_gpu_to_vllm(self) -> None:
         chosen = arguments(cpu=False)
         assert chosen["dtype"] == "auto"
-        assert not {"enforce_eager", "kv_cache_memory_bytes", "max_num_seqs", "max_model_len"} & set(chosen)
+        left = {"enforce_eager", "block_size", "kv_cache_memory_bytes", "max_num_seqs", "max_model_len"}
+        assert not left & set(chosen)
 
     def test_takes_what_is_said(self) -> None:
-        options = {"kv_cache_gb": 0.5, "enforce_eager": False, "engine_args": {"tensor_parallel_size": 2}}
+        options = {
+            "kv_cache_gb": 0.5,
+            "enforce_eager": False,
+            "block_size": 64,
+            "engine_args": {"tensor_parallel_size": 2},
+        }
         chosen = arguments(dtype="bfloat16", options=options)
         assert chosen["dtype"] == "bfloat16"
         assert chosen["kv_cache_memory_bytes"] == 1 << 29
+        assert chosen["block_size"] == 64
         assert chosen["enforce_eager"] is False
         assert chosen["tensor_parallel_size"] == 2
 
