@@ -11,8 +11,8 @@ import msgspec
 
 from gateway import console
 from gateway.errors import ConfigError
-from gateway.parity.compare import Pair, compare
-from gateway.parity.reading import PromptFile, Reading, load_prompts, read
+from gateway.parity.compare import Pair, check_tokens, compare
+from gateway.parity.reading import PromptFile, Reading, load_prompts, read, tokenize
 from gateway.testing.served import connect, find
 
 
@@ -38,12 +38,19 @@ async def _read_all(
     readings: dict[str, list[Reading]] = {}
     async with connect(url, api_key) as http:
         found = await find(http, url, names)
+        tokens = {served.model: await tokenize(served, prompts) for served in found}
+        # Before minutes of reading, not after them.
+        check_tokens([prompt.label() for prompt in prompts], tokens)
         with console.progress() as bars:
             tasks = {served.model: bars.add_task(served.model, total=len(prompts), note="") for served in found}
             for served in found:
                 task = tasks[served.model]
                 readings[served.model] = await read(
-                    served, prompts, max_tokens, lambda label, task=task: bars.update(task, advance=1, note=label)
+                    served,
+                    prompts,
+                    tokens[served.model],
+                    max_tokens,
+                    lambda label, task=task: bars.update(task, advance=1, note=label),
                 )
     return readings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -40,6 +40,14 @@ class Pair(msgspec.Struct, frozen=True):
     prompts: Sequence[PromptPair]
 
 
+def check_tokens(labels: Sequence[str], tokens: Mapping[str, Sequence[Sequence[int]]]) -> None:
+    """Raises ConfigError where two models do not read a prompt as the same tokens: they serve different models."""
+    (first, ones), *rest = tokens.items()
+    for second, others in rest:
+        for label, one, other in zip(labels, ones, others, strict=True):
+            _check(first, second, label, one, other)
+
+
 def compare(first: str, second: str, labels: Sequence[str], one: Sequence[Reading], other: Sequence[Reading]) -> Pair:
     """Raises ConfigError where the two do not read the prompts as the same tokens: they serve different models."""
     rows = [_prompt(first, second, *row) for row in zip(labels, one, other, strict=True)]
@@ -60,8 +68,7 @@ def compare(first: str, second: str, labels: Sequence[str], one: Sequence[Readin
 
 
 def _prompt(first: str, second: str, label: str, one: Reading, other: Reading) -> PromptPair:
-    if list(one.prompt) != list(other.prompt):
-        raise ConfigError(f"{first} and {second} read {label!r} as different tokens: they serve different models")
+    _check(first, second, label, one.prompt, other.prompt)
     # Two tokens may have one text: ids say more, where both tell them.
     told = one.ids is not None and other.ids is not None
     these, those = (one.ids, other.ids) if told else (one.texts, other.texts)
@@ -76,6 +83,11 @@ def _prompt(first: str, second: str, label: str, one: Reading, other: Reading) -
         prompt_deltas=[abs(a - b) for a, b in zip(one.scores, other.scores, strict=True)],
         made_deltas=[abs(a - b) for a, b in zip(one.logprobs[:same], other.logprobs[:same], strict=True)],
     )
+
+
+def _check(first: str, second: str, label: str, one: Sequence[int], other: Sequence[int]) -> None:
+    if list(one) != list(other):
+        raise ConfigError(f"{first} and {second} read {label!r} as different tokens: they serve different models")
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -65,18 +66,27 @@ def load_prompts(path: Path | None = None) -> list[PromptFile]:
     return prompts
 
 
+async def tokenize(served: Served, prompts: Sequence[PromptFile]) -> list[list[int]]:
+    """Each prompt as the model reads it. Raises ConfigError where it does not say."""
+    with _comparable(served):
+        return [await _ids(served, prompt) for prompt in prompts]
+
+
 async def read(
-    served: Served, prompts: Sequence[PromptFile], max_tokens: int, done: Callable[[str], None] | None = None
+    served: Served,
+    prompts: Sequence[PromptFile],
+    tokens: Sequence[list[int]],
+    max_tokens: int,
+    done: Callable[[str], None] | None = None,
 ) -> list[Reading]:
     """All prompts, one after the other: what runs beside a prompt may change its numbers. `done(label)` after each.
 
-    Raises ConfigError where the model cannot score.
+    `tokens`: each prompt's, as `tokenize` gives them. Raises ConfigError where the model cannot score.
     """
     readings: list[Reading] = []
     with_ids = True
-    for prompt in prompts:
-        try:
-            ids = await _ids(served, prompt)
+    for prompt, ids in zip(prompts, tokens, strict=True):
+        with _comparable(served):
             if with_ids:
                 try:
                     readings.append(await _read(served, ids, max_tokens, return_token_ids=True))
@@ -86,15 +96,22 @@ async def read(
                     with_ids = False
             if not with_ids:
                 readings.append(await _read(served, ids, max_tokens))
-        except Rejected as rejected:
-            raise ConfigError(f"{served.model} cannot be compared: {rejected}") from rejected
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"{served.model} cannot be compared, its answer has another shape: {type(error).__name__} {error}"
-            ) from error
         if done is not None:
             done(prompt.label())
     return readings
+
+
+@contextmanager
+def _comparable(served: Served) -> Generator[None]:
+    """What the model refuses or answers in another shape inside the block is the reader's business: a ConfigError."""
+    try:
+        yield
+    except Rejected as rejected:
+        raise ConfigError(f"{served.model} cannot be compared: {rejected}") from rejected
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{served.model} cannot be compared, its answer has another shape: {type(error).__name__} {error}"
+        ) from error
 
 
 async def _ids(served: Served, prompt: PromptFile) -> list[int]:

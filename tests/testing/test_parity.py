@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import ConfigError
-from gateway.parity import Reading, compare, load_prompts, read
+from gateway.parity import Reading, check_tokens, compare, load_prompts, read, tokenize
 
 
 def test_texts_that_part_are_compared_up_to_there() -> None:
@@ -35,6 +35,9 @@ def test_a_text_that_ends_earlier_parts_there() -> None:
 def test_other_tokens_are_another_model() -> None:
     with pytest.raises(ConfigError, match="a and b read 'x' as different tokens"):
         compare("a", "b", ["x"], [Reading([1], [], [], [])], [Reading([2], [], [], [])])
+    check_tokens(["x", "y"], {"a": [[1], [2]], "b": [[1], [2]]})
+    with pytest.raises(ConfigError, match="a and c read 'y' as different tokens"):
+        check_tokens(["x", "y"], {"a": [[1], [2]], "b": [[1], [2]], "c": [[1], [3]]})
 
 
 def test_ids_tell_tokens_of_one_text_apart_where_both_tell_them() -> None:
@@ -63,7 +66,7 @@ async def test_a_model_is_read_and_equals_itself(echo: Any) -> None:
     prompts = load_prompts()[-7:]
     seen: list[str] = []
     async with echo() as served:
-        readings = await read(served, prompts, 8, seen.append)
+        readings = await read(served, prompts, await tokenize(served, prompts), 8, seen.append)
         for prompt, reading in zip(prompts, readings, strict=True):
             asked = {"messages": prompt.messages} if prompt.messages else {"prompt": prompt.prompt}
             assert list(reading.prompt) == (await served.post("/tokenize", **asked))["tokens"]
