@@ -185,11 +185,28 @@ def test_a_run_is_cancelled(tab: PlaygroundPage, rooms: RoomsHouse) -> None:
     for number in range(30):
         case = {"question": f"say {number} {'slowly ' * 12}", "answers": ["x"]}
         httpx.post(f"{rooms.base_url}/evals/suites/long/samples", json=case, headers=headers).raise_for_status()
-    body = {"suite": "long", "models": ["slow"]}
-    httpx.post(f"{rooms.base_url}/evals/runs", json=body, headers=headers, timeout=30).raise_for_status()
+    case = {"question": "say one", "answers": ["x"]}
+    httpx.post(f"{rooms.base_url}/evals/suites/short/samples", json=case, headers=headers).raise_for_status()
+    for body in ({"suite": "short", "models": ["quick"]}, {"suite": "long", "models": ["slow"]}):
+        httpx.post(f"{rooms.base_url}/evals/runs", json=body, headers=headers, timeout=30).raise_for_status()
     turn_to(tab, "Evaluations", "#evaluations-start")
     detail = tab.page.locator("#evaluations-detail")
+    pick(tab, "Run", "long")
     expect(detail).to_contain_text("of 30 samples", timeout=60_000)
+    # A tick that comes back after another run was picked does not draw its own over it.
+    late: list[Route] = []
+    tab.page.route("**/gradio_api/run/**", lambda route: late.append(route), times=1)
+    with tab.page.expect_request("**/gradio_api/run/**"):
+        pass
+    pick(tab, "Run", "short")
+    expect(detail).to_contain_text("short")
+    (tick,) = late
+    with tab.page.expect_response(lambda answer: answer.request == tick.request):
+        tick.continue_()
+    tab.page.wait_for_timeout(300)
+    assert "of 30 samples" not in detail.inner_text()
+    pick(tab, "Run", "long")
+    expect(detail).to_contain_text("of 30 samples")
     tab.page.get_by_role("button", name="Cancel run").click()
     expect(detail).to_contain_text("cancelled", timeout=30_000)
     expect(tab.page.get_by_role("button", name="Cancel run")).not_to_be_visible()

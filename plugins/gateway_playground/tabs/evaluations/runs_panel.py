@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,17 @@ SAVE = """
 """
 
 
+@dataclass(slots=True, eq=False)
+class Shown:
+    """The run that one browser tab shows: a tick that comes back late must not draw another one over it."""
+
+    run: str | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Shown:
+        # A page that opens gets one of its own.
+        return Shown()
+
+
 class RunsPanel:
     """A suite to start above, the runs below it, and the one that is chosen under them."""
 
@@ -37,6 +49,7 @@ class RunsPanel:
 
     def _place(self) -> None:
         self.suites = gr.State(list[dict[str, Any]]())
+        self.last = gr.State(Shown())
         with gr.Accordion("Start a suite", open=True, elem_id="evaluations-new"):
             with gr.Row():
                 self.suite = gr.Dropdown([], value=None, label="Suite", elem_id="evaluations-suite", interactive=True)
@@ -67,15 +80,16 @@ class RunsPanel:
         key = self.context.key
         detail = [self.shown, self.cancel, self.open, self.save, self.timer, self.notice]
         everything = [self.suites, self.suite, self.run, self.listed, *detail]
-        refreshed: dict[str, Any] = {"inputs": [key, self.suite, self.run], "outputs": everything, **QUICK}
+        refreshed: dict[str, Any] = {"inputs": [key, self.suite, self.run, self.last], "outputs": everything, **QUICK}
         gr.on(  # pyright: ignore[reportUnknownMemberType]
             [self.context.tab.select, self.refresh.click], self._list, **refreshed
         )
         self.suite.change(self._about, [self.suites, self.suite], [self.about], **QUICK)
-        self.run.input(self._choose, [key, self.run], [*detail, self.report], **QUICK)
-        self.timer.tick(self._tick, [key, self.run], [*detail, self.listed, self.run], **QUICK)
-        self.start.click(self._start, [key, self.suite, self.models, self.limit], [*everything, self.report], **QUICK)
-        self.cancel.click(self._cancel, [key, self.run], [*detail, self.listed, self.run], **QUICK)
+        self.run.input(self._choose, [key, self.run, self.last], [*detail, self.report], **QUICK)
+        self.timer.tick(self._tick, [key, self.run, self.last], [*detail, self.listed, self.run], **QUICK)
+        asked = [key, self.suite, self.models, self.limit, self.last]
+        self.start.click(self._start, asked, [*everything, self.report], **QUICK)
+        self.cancel.click(self._cancel, [key, self.run, self.last], [*detail, self.listed, self.run], **QUICK)
         self.open.click(self._open, [key, self.run], [self.report, self.notice, self.save], **QUICK)
         self.save.click(None, None, None, js=SAVE)
         # Whichever tab is turned to: nobody's browser asks for what nobody sees.
@@ -84,10 +98,12 @@ class RunsPanel:
     async def _get(self, path: str, key: str | None) -> Any:
         return await self.context.client.get(f"/evals{path}", (key or "").strip())
 
-    async def _list(self, key: str | None, suite: str | None, run: str | None) -> Update:
-        return await self._everything(key, suite, run, before=run)
+    async def _list(self, key: str | None, suite: str | None, run: str | None, last: Shown) -> Update:
+        return await self._everything(key, suite, run, last, before=run)
 
-    async def _everything(self, key: str | None, suite: str | None, run: str | None, before: str | None) -> Update:
+    async def _everything(
+        self, key: str | None, suite: str | None, run: str | None, last: Shown, before: str | None
+    ) -> Update:
         """What the panel shows with this suite and this run, where the field of runs says `before`."""
         try:
             suites: list[dict[str, Any]] = (await self._get("/suites", key))["data"]
@@ -100,15 +116,16 @@ class RunsPanel:
             self.suites: suites,
             self.suite: offering(names, suite if suite in names else next(iter(names), None), suite),
             **self._runs(runs, chosen, before),
-            **await self._detail(key, chosen),
+            **await self._detail(key, chosen, last),
         }
 
     def _runs(self, runs: list[dict[str, Any]], chosen: str | None, before: str | None) -> Update:
         choices = [(views.title(one), str(one["id"])) for one in runs]
         return {self.listed: views.overview(runs), self.run: offering(choices, chosen, before)}
 
-    async def _detail(self, key: str | None, run: str | None) -> Update:
+    async def _detail(self, key: str | None, run: str | None, last: Shown) -> Update:
         """The run that is chosen, and what can be done with it now."""
+        last.run = run
         update: Update = {self.notice: "", self.save: gr.Button(visible=False)}
         if not run:
             return {**update, self.shown: "", self.timer: gr.Timer(active=False), **self._can(None)}
@@ -123,16 +140,20 @@ class RunsPanel:
         state = run["state"] if run else ""
         return {self.cancel: gr.Button(visible=state == "running"), self.open: gr.Button(visible=state == "done")}
 
-    async def _choose(self, key: str | None, run: str | None) -> Update:
-        return {**await self._detail(key, run), self.report: ""}
+    async def _choose(self, key: str | None, run: str | None, last: Shown) -> Update:
+        return {**await self._detail(key, run, last), self.report: ""}
 
-    async def _tick(self, key: str | None, run: str | None) -> Update:
-        update = await self._detail(key, run)
-        del update[self.save]
-        if update[self.timer].active:
+    async def _tick(self, key: str | None, run: str | None, last: Shown) -> Update:
+        update: Update = {}
+        if last.run == run:
+            update = await self._detail(key, run, last)
+            del update[self.save]
+            if not update[self.timer].active:
+                # It is over: the list says so too.
+                update |= await self._again(key, run)
+        if last.run == run:
             return update
-        # It is over: the list says so too.
-        return {**update, **await self._again(key, run)}
+        return {self.notice: gr.skip()}  # pyright: ignore[reportUnknownMemberType]
 
     async def _again(self, key: str | None, run: str | None) -> Update:
         try:
@@ -140,7 +161,9 @@ class RunsPanel:
         except AskError as failure:
             return {self.notice: self._failed(failure)}
 
-    async def _start(self, key: str | None, suite: str | None, models: list[str] | None, limit: float | None) -> Update:
+    async def _start(
+        self, key: str | None, suite: str | None, models: list[str] | None, limit: float | None, last: Shown
+    ) -> Update:
         if not suite or not models:
             what = "a suite" if not suite else "at least one model"
             return {self.notice: self.context.notice(f"Pick {what} first.")}
@@ -149,14 +172,14 @@ class RunsPanel:
             run = await self.context.client.send("POST", "/evals/runs", (key or "").strip(), body)
         except AskError as failure:
             return {self.notice: self._failed(failure)}
-        return {**await self._everything(key, suite, str(run["id"]), before=None), self.report: ""}
+        return {**await self._everything(key, suite, str(run["id"]), last, before=None), self.report: ""}
 
-    async def _cancel(self, key: str | None, run: str | None) -> Update:
+    async def _cancel(self, key: str | None, run: str | None, last: Shown) -> Update:
         try:
             await self.context.client.send("DELETE", f"/evals/runs/{quote(run or '', safe='')}", (key or "").strip())
         except AskError as failure:
             return {self.notice: self._failed(failure)}
-        return {**await self._detail(key, run), **await self._again(key, run)}
+        return {**await self._detail(key, run, last), **await self._again(key, run)}
 
     async def _open(self, key: str | None, run: str | None) -> Update:
         try:
