@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,8 +35,9 @@ from gateway.ingress.status import FleetReport, ReplicaReport
 from gateway.serve.adapting import ReplicaAdapters
 from gateway.serve.answering import streamed_answer, whole_answer
 from gateway.serve.contexts import context_of
-from gateway.serve.dispatch import ServeFleet, broadcast, deployed
+from gateway.serve.dispatch import SOCKET, ServeFleet, broadcast, deployed
 from gateway.serve.entrance import lead_to
+from gateway.serve.local import FOLDER, LocalServer
 from gateway.serve.wire import Call, unpack_call
 from gateway.types import ASGIApp, Message, ModelCard, Receive, Scope, Send
 
@@ -89,9 +92,16 @@ class ModelReplica:
         self._lifespan = Lifespan(self._backend.app)
         await self._lifespan.startup()
         self._card = self._backend.card()
+        self._local = LocalServer(self.answer, self.stream)
+        if sockets := os.environ.get(FOLDER):
+            await self._local.start(Path(sockets))
         self._adapters = ReplicaAdapters(self._backend, parsed.adapters, self._plugins)
         await self._plugins.watch("backend_started", name=name, card=self._card)
         log.info("%s is ready after %.1f s", name, time.time() - self._started_at)
+
+    async def record_replica_metadata(self) -> dict[str, Any]:
+        """What Serve tells those who call this replica: where its socket is."""
+        return {SOCKET: str(self._local.path)} if self._local.path else {}
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Keys and limits change in place."""
@@ -124,7 +134,7 @@ class ModelReplica:
         finally:
             self._in_flight.__exit__()
 
-    async def stream(self, data: bytes) -> AsyncIterator[bytes]:
+    async def stream(self, data: bytes) -> AsyncGenerator[bytes]:
         """One call from the wide door, answered as it comes."""
         call: Call = unpack_call(data)
         try:
@@ -178,6 +188,7 @@ class ModelReplica:
     async def __del__(self) -> None:
         # Serve awaits this when a replica goes away; a failed constructor has stopped its backend itself.
         if hasattr(self, "_card"):
+            await self._local.close()
             await self._plugins.watch("backend_stopping", name=self._name)
             await self._adapters.close()
             await self._lifespan.shutdown()

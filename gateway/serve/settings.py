@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.config import GatewayConfig, ModelSpec
 from gateway.errors import ConfigError
+from gateway.serve.local import FOLDER
 
 QUIET = {
     # Nobody is told that this runs, and no hub is asked for anything.
@@ -113,6 +114,9 @@ def open_session(config: GatewayConfig) -> Session:
     token.write_text(secrets.token_hex(32))
     # Ray's own channels carry pickles: only who can read the token may speak on them.
     variables = {**environment(config, folder), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    sockets = folder / "sockets"
+    sockets.mkdir(mode=0o700)
+    variables[FOLDER] = str(sockets)
     os.environ.update(variables)
     return Session(folder, variables)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -34,6 +35,17 @@ def test_every_engine_says_paris_through_both_doors(gateway: Gateway, model: str
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (37, 8)
+
+
+def test_the_wide_door_reaches_a_replica_over_a_socket_that_is_its_owners_alone(gateway: Gateway) -> None:
+    assert httpx.get(f"{gateway.url}/v1/models/smollm2-torch").status_code == 200
+    client(gateway).completions.create(model="smollm2-torch", prompt="A", max_tokens=1)
+    (replica,) = [one for one, line in gateway.commands().items() if "model-smollm2-torch:" in " ".join(line)]
+    sockets = [Path(one.laddr) for one in replica.net_connections("unix") if "/sockets/" in str(one.laddr)]
+    # One listens, the others were accepted.
+    assert len(sockets) > 1
+    assert len(set(sockets)) == 1
+    assert sockets[0].parent.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("model", ENGINES)
