@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import aclosing
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 import ray
@@ -22,22 +22,15 @@ from ray.serve.handle import DeploymentHandle
 from gateway.attention import Attention
 from gateway.errors import BackendFailed, GatewayError, Unavailable
 from gateway.ingress.forward import BACKEND_SECONDS, LAST_RESORT
-from gateway.ingress.status import Application
-from gateway.serve.applications import APP_PREFIX, MODEL_PREFIX, application_of
-from gateway.serve.local import STREAM, WHOLE, Failed, LocalCalls, Lost, NotReached
-from gateway.serve.states import application_states
+from gateway.serve.applications import application_of
+from gateway.serve.local import SOCKET, STREAM, WHOLE, Failed, LocalCalls, Lost, NotReached
 from gateway.serve.wire import Call, pack_call, unpack_head
-from gateway.types import ASGIApp, ModelCard, Receive, Scope, Send
+from gateway.types import ModelCard, Receive, Scope, Send
 
 log = logging.getLogger("gateway.serve")
 
-_T = TypeVar("_T")
-
-_ANSWER_WITHIN_S = 5.0
+ANSWER_WITHIN_S = 5.0
 """How long a replica may take to say what it is."""
-
-SOCKET = "socket"
-"""In what a replica tells those who call it: the path of its socket."""
 
 _ASK_AGAIN_S = 0.2
 """Between two questions whether a lost model is back, where Serve answers at once that it is not."""
@@ -185,7 +178,7 @@ class RemoteModel:
     async def card(self) -> ModelCard:
         """What the model says of itself. Raises Unavailable where it does not answer in time."""
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
+            async with asyncio.timeout(ANSWER_WITHIN_S):
                 return msgspec.msgpack.decode(await self._control.describe.remote(), type=ModelCard)
         except (RayError, RayServeException, TimeoutError) as error:
             raise Unavailable(f"{self._model} does not answer: {error}") from error
@@ -227,7 +220,7 @@ async def _ended(call: Any, rest: Awaitable[Any]) -> None:
 
 
 async def broadcast(
-    handle: DeploymentHandle[Any], method: str, *arguments: Any, within_s: float = _ANSWER_WITHIN_S
+    handle: DeploymentHandle[Any], method: str, *arguments: Any, within_s: float = ANSWER_WITHIN_S
 ) -> list[Any]:
     """The answers of all replicas that answer in time. The only use of Serve's (alpha) broadcast."""
     results: list[Any] = await handle.broadcast(method, *arguments).results_async(
@@ -240,93 +233,6 @@ async def broadcast(
         else:
             answers.append(result)
     return answers
-
-
-async def deployed() -> tuple[dict[str, Application], dict[str, Application]]:
-    """What the cluster says of models and of apps, by name; nothing where its controller does not answer in time."""
-    try:
-        async with asyncio.timeout(_ANSWER_WITHIN_S):
-            found = await asyncio.to_thread(application_states)
-    except (RayError, RayServeException, TimeoutError) as error:
-        log.warning("the cluster does not say what it runs: %s", error)
-        return {}, {}
-    models: dict[str, Application] = {}
-    apps: dict[str, Application] = {}
-    for name, application in found.items():
-        replicas = {state.lower(): count for state, count in application.replicas.items()}
-        said = Application(application.status.lower(), replicas, _first_line(application.message))
-        if name.startswith(MODEL_PREFIX):
-            models[name.removeprefix(MODEL_PREFIX)] = said
-        elif name.startswith(APP_PREFIX):
-            apps[name.removeprefix(APP_PREFIX)] = said
-    return models, apps
-
-
-def _first_line(message: str) -> str:
-    return message.strip().partition("\n")[0][:200]
-
-
-class ServeFleet:
-    """Every model application of this gateway, found by name; handles are made once."""
-
-    def __init__(self, models: Iterable[str]) -> None:
-        self._models: dict[str, RemoteModel | None] = dict.fromkeys(models)
-
-    def app(self, model: str) -> ASGIApp:
-        """A model's app. Raises Unavailable where its application does not exist (yet)."""
-        return self._remote(model)
-
-    def _remote(self, model: str) -> RemoteModel:
-        remote = self._models.get(model)
-        if remote is None:
-            try:
-                remote = self._models[model] = RemoteModel(model)
-            except (RayError, RayServeException) as error:
-                raise Unavailable(f"{model} is not running") from error
-        return remote
-
-    async def cards(self) -> Mapping[str, ModelCard | None]:
-        found = await asyncio.gather(*(self._card(model) for model in self._models))
-        return dict(zip(self._models, found, strict=True))
-
-    async def _card(self, model: str) -> ModelCard | None:
-        try:
-            return await self._remote(model).card()
-        except Unavailable as error:
-            log.warning("%s", error.message)
-            return None
-
-    async def snapshots(self) -> list[tuple[str, bytes]]:
-        """(replica, metrics) of all model replicas that answer."""
-        return await self._of_all(lambda model: model.snapshots())
-
-    async def reports(self) -> list[bytes]:
-        """How all model replicas are that answer."""
-        return await self._of_all(lambda model: model.reports())
-
-    async def adapters(self) -> dict[str, dict[str, list[str]]]:
-        """For each model and each of its replicas that answers, the ids of the adapters in its memory."""
-
-        async def of(name: str) -> dict[str, list[str]]:
-            try:
-                return dict(await self._remote(name).adapters())
-            except (Unavailable, RayError, RayServeException, TimeoutError) as error:
-                log.warning("%s does not say what it holds: %s", name, error)
-                return {}
-
-        found = await asyncio.gather(*(of(name) for name in self._models))
-        return dict(zip(self._models, found, strict=True))
-
-    async def _of_all(self, ask: Callable[[RemoteModel], Awaitable[Iterable[_T]]]) -> list[_T]:
-        async def asked(model: str) -> Iterable[_T]:
-            try:
-                return await ask(self._remote(model))
-            except (Unavailable, RayError, RayServeException, TimeoutError) as error:
-                log.warning("%s does not say how it is: %s", model, error)
-                return ()
-
-        found = await asyncio.gather(*(asked(model) for model in self._models))
-        return [one for replicas in found for one in replicas]
 
 
 def _start(status: int, headers: list[tuple[bytes, bytes]], backend_s: float) -> dict[str, Any]:

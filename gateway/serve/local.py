@@ -28,6 +28,9 @@ log = logging.getLogger("gateway.serve")
 FOLDER = "GATEWAY_SOCKETS"
 """The environment variable that names the folder of the sockets: its owner's alone. Unset: there are none."""
 
+SOCKET = "socket"
+"""In what a replica tells those who call it: the path of its socket."""
+
 WHOLE, STREAM = b"w", b"s"
 PART, END, ERROR, CLOSED = b"p", b"e", b"x", b"c"
 _HEAD = 5
@@ -72,6 +75,19 @@ def _kinds(root: type[GatewayError]) -> Iterator[type[GatewayError]]:
 
 def _frame(kind: bytes, data: bytes = b"") -> bytes:
     return b"".join((kind, len(data).to_bytes(4, "big"), data))
+
+
+def _is_whole(came: bytearray) -> bool:
+    """Whether the first frame is there to its end."""
+    return len(came) >= _HEAD and len(came) >= _HEAD + int.from_bytes(came[1:_HEAD], "big")
+
+
+def _take(came: bytearray) -> tuple[bytes, bytes]:
+    """The kind and content of the first frame, which is whole; what came after it stays."""
+    end = _HEAD + int.from_bytes(came[1:_HEAD], "big")
+    kind, data = bytes(came[:1]), bytes(came[_HEAD:end])
+    del came[:end]
+    return kind, data
 
 
 class LocalServer:
@@ -143,14 +159,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._came += data
-        if self.task is not None or self._retired or len(self._came) < _HEAD:
-            return
-        end = _HEAD + int.from_bytes(self._came[1:_HEAD], "big")
-        if len(self._came) < end:
-            return
-        kind, call = bytes(self._came[:1]), bytes(self._came[_HEAD:end])
-        self._came.clear()
-        self.task = asyncio.ensure_future(self._run(kind, call))
+        if self.task is None and not self._retired and _is_whole(self._came):
+            self.task = asyncio.ensure_future(self._run(*_take(self._came)))
 
     def retire(self) -> None:
         """Close once the call under way is answered; at once where there is none."""
@@ -276,7 +286,7 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._came += data
         self._news.set()
-        if len(self._came) > _MOST_UNREAD and self._end() <= len(self._came) and self._transport is not None:
+        if len(self._came) > _MOST_UNREAD and _is_whole(self._came) and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
@@ -290,18 +300,13 @@ class _Line(asyncio.Protocol):
 
     async def read(self) -> tuple[bytes, bytes]:
         """The next frame's kind and content. Raises Lost where the connection ends before."""
-        while (end := self._end()) > len(self._came):
+        while not _is_whole(self._came):
             if self.over:
                 raise Lost
             self._news.clear()
             await self._news.wait()
-        kind, data = bytes(self._came[:1]), bytes(self._came[_HEAD:end])
-        del self._came[:end]
+        frame = _take(self._came)
         if self._paused and self._transport is not None and not self.over:
             self._paused = False
             self._transport.resume_reading()
-        return kind, data
-
-    def _end(self) -> int:
-        """Of the first frame; of its head where that is not there yet."""
-        return _HEAD + int.from_bytes(self._came[1:_HEAD], "big") if len(self._came) >= _HEAD else _HEAD
+        return frame

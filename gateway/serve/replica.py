@@ -35,9 +35,10 @@ from gateway.ingress.status import FleetReport, ReplicaReport
 from gateway.serve.adapting import ReplicaAdapters
 from gateway.serve.answering import streamed_answer, whole_answer
 from gateway.serve.contexts import context_of
-from gateway.serve.dispatch import SOCKET, ServeFleet, broadcast, deployed
+from gateway.serve.dispatch import broadcast
 from gateway.serve.entrance import lead_to
-from gateway.serve.local import FOLDER, LocalServer
+from gateway.serve.fleet import ServeFleet, deployed
+from gateway.serve.local import FOLDER, SOCKET, LocalServer
 from gateway.serve.wire import Call, unpack_call
 from gateway.types import ASGIApp, Message, ModelCard, Receive, Scope, Send
 
