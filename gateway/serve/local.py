@@ -118,7 +118,11 @@ class LocalServer:
         await asyncio.gather(*(one.task for one in self._connections if one.task), return_exceptions=True)
 
     def _connected(self) -> asyncio.Protocol:
-        return _Connection(self._connections, self._answer, self._stream)
+        connection = _Connection(self._connections, self._answer, self._stream)
+        if self._server is not None and not self._server.is_serving():
+            # It was waiting to be accepted when the server closed.
+            connection.retire()
+        return connection
 
 
 class _Connection(asyncio.Protocol):
@@ -144,8 +148,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._fellows.add(self)
+        if self._retired:
+            self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         self._fellows.discard(self)
         self._writable.set()
         if self.task is not None:
@@ -279,6 +286,7 @@ class _Line(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         self.over = True
         self._news.set()
         self._keeper.forget(self._path, self)
@@ -306,7 +314,7 @@ class _Line(asyncio.Protocol):
             self._news.clear()
             await self._news.wait()
         frame = _take(self._came)
-        if self._paused and self._transport is not None and not self.over:
+        if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
         return frame
